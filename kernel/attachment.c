@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Attachments: one importing device and what it has mapped. */
+#include <linux/dma-buf.h>
+#include <linux/dma-mapping.h>
+#include <linux/minmax.h>
+#include <linux/scatterlist.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+/**
+ * struct zcbuf_attachment - one device on one view
+ * @link: in &zcbuf_buffer.attachments
+ * @dev: the device
+ * @offset: where the view begins in the buffer, in bytes
+ * @length: bytes of the view
+ * @sgt: its pages and, while mapped, its bus addresses
+ * @dir: direction of the mapping, DMA_NONE while there is none
+ */
+struct zcbuf_attachment {
+	struct list_head link;
+	struct device *dev;
+	size_t offset;
+	size_t length;
+	struct sg_table sgt;
+	enum dma_data_direction dir;
+};
+
+int zcbuf_attachment_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+	struct zcbuf_buffer *buf = view->buf;
+	struct zcbuf_attachment *a;
+	size_t max_segment;
+	int err;
+
+	a = kzalloc(sizeof(*a), GFP_KERNEL);
+	if (!a)
+		return -ENOMEM;
+	a->dev = attachment->dev;
+	a->offset = view->offset;
+	a->length = dmabuf->size;
+	a->dir = DMA_NONE;
+
+	/* What the device takes as one segment, and what fits into one bounce buffer. */
+	max_segment = min_t(size_t, dma_get_max_seg_size(a->dev),
+			    dma_max_mapping_size(a->dev));
+	max_segment = max_t(size_t, ALIGN_DOWN(max_segment, PAGE_SIZE), PAGE_SIZE);
+	err = zcbuf_buffer_sgt(buf, a->offset, a->length, max_segment, &a->sgt);
+	if (err) {
+		kfree(a);
+		return err;
+	}
+	attachment->priv = a;
+
+	mutex_lock(&buf->lock);
+	list_add_tail(&a->link, &buf->attachments);
+	mutex_unlock(&buf->lock);
+	return 0;
+}
+
+void zcbuf_attachment_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+	struct zcbuf_attachment *a = attachment->priv;
+
+	mutex_lock(&view->buf->lock);
+	list_del(&a->link);
+	mutex_unlock(&view->buf->lock);
+	sg_free_table(&a->sgt);
+	kfree(a);
+}
+
+/* An attachment has one mapping at a time: its table holds one set of bus addresses. */
+struct sg_table *zcbuf_attachment_map(struct dma_buf_attachment *attachment,
+				      enum dma_data_direction dir)
+{
+	struct zcbuf_view *view = attachment->dmabuf->priv;
+	struct zcbuf_attachment *a = attachment->priv;
+	int err;
+
+	mutex_lock(&view->buf->lock);
+	if (a->dir != DMA_NONE) {
+		err = -EBUSY;
+	} else {
+		err = dma_map_sgtable(a->dev, &a->sgt, dir, 0);
+		if (!err)
+			a->dir = dir;
+	}
+	mutex_unlock(&view->buf->lock);
+	return err ? ERR_PTR(err) : &a->sgt;
+}
+
+void zcbuf_attachment_unmap(struct dma_buf_attachment *attachment, struct sg_table *sgt,
+			    enum dma_data_direction dir)
+{
+	struct zcbuf_view *view = attachment->dmabuf->priv;
+	struct zcbuf_attachment *a = attachment->priv;
+
+	mutex_lock(&view->buf->lock);
+	a->dir = DMA_NONE;
+	dma_unmap_sgtable(a->dev, sgt, dir, 0);
+	mutex_unlock(&view->buf->lock);
+}
+
+typedef void (*zcbuf_sync_fn)(struct device *dev, dma_addr_t addr, size_t size,
+			      enum dma_data_direction dir);
+
+/* Sync @length bytes from @offset of the attachment on, bus segment by bus segment. */
+static void zcbuf_attachment_sync(struct zcbuf_attachment *a, size_t offset, size_t length,
+				  zcbuf_sync_fn sync)
+{
+	size_t pos = 0, end = offset + length;
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_dma_sg(&a->sgt, sg, i) {
+		size_t from = max(offset, pos);
+		size_t to = min_t(size_t, end, pos + sg_dma_len(sg));
+
+		if (pos >= end)
+			break;
+		if (from < to)
+			sync(a->dev, sg_dma_address(sg) + (from - pos), to - from, a->dir);
+		pos += sg_dma_len(sg);
+	}
+}
+
+static void zcbuf_attachments_sync(struct zcbuf_buffer *buf, size_t offset, size_t length,
+				   zcbuf_sync_fn sync, bool for_cpu)
+{
+	struct zcbuf_attachment *a;
+
+	mutex_lock(&buf->lock);
+	list_for_each_entry(a, &buf->attachments, link) {
+		size_t from = max(offset, a->offset);
+		size_t to = min(offset + length, a->offset + a->length);
+
+		/* What a device only reads holds no news for the CPU. */
+		if (a->dir == DMA_NONE || (for_cpu && a->dir == DMA_TO_DEVICE))
+			continue;
+		if (from < to)
+			zcbuf_attachment_sync(a, from - a->offset, to - from, sync);
+	}
+	mutex_unlock(&buf->lock);
+}
+
+static void sync_for_cpu(struct device *dev, dma_addr_t addr, size_t size,
+			 enum dma_data_direction dir)
+{
+	dma_sync_single_for_cpu(dev, addr, size, dir);
+}
+
+static void sync_for_device(struct device *dev, dma_addr_t addr, size_t size,
+			    enum dma_data_direction dir)
+{
+	dma_sync_single_for_device(dev, addr, size, dir);
+}
+
+/** zcbuf_attachments_sync_for_cpu() - let the CPU see what devices wrote to a range */
+void zcbuf_attachments_sync_for_cpu(struct zcbuf_buffer *buf, size_t offset, size_t length)
+{
+	zcbuf_attachments_sync(buf, offset, length, sync_for_cpu, true);
+}
+
+/** zcbuf_attachments_sync_for_device() - let devices see what the CPU wrote to a range */
+void zcbuf_attachments_sync_for_device(struct zcbuf_buffer *buf, size_t offset,
+				       size_t length)
+{
+	zcbuf_attachments_sync(buf, offset, length, sync_for_device, false);
+}
+
+unsigned int zcbuf_attachments_count(struct zcbuf_buffer *buf)
+{
+	struct zcbuf_attachment *a;
+	unsigned int count = 0;
+
+	mutex_lock(&buf->lock);
+	list_for_each_entry(a, &buf->attachments, link)
+		count++;
+	mutex_unlock(&buf->lock);
+	return count;
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Buffers: memory with an owner, and the ways by which the CPU maps it. */
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/scatterlist.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "compat.h"
+#include "internal.h"
+
+/* Pages that go into one vm_insert_pages() call: an array of one page. */
+#define INSERT_BATCH	(PAGE_SIZE / sizeof(struct page *))
+
+static atomic64_t zcbuf_buffer_ids;
+
+static struct page *zcbuf_nth_page(struct page *page, unsigned long n)
+{
+	return pfn_to_page(page_to_pfn(page) + n);
+}
+
+struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_heap *heap, u64 size, u64 alignment,
+					u64 flags)
+{
+	struct zcbuf_buffer *buf;
+	int err;
+
+	if (!alignment)
+		alignment = PAGE_SIZE;
+	if (!is_power_of_2(alignment) || alignment > heap->max_alignment)
+		return ERR_PTR(-EINVAL);
+	alignment = max_t(u64, alignment, PAGE_SIZE);
+	if (!size || size > U64_MAX - (alignment - 1))
+		return ERR_PTR(-EINVAL);
+	if (flags & ZCBUF_ALLOC_DMA32 && !(heap->capabilities & ZCBUF_HEAP_CAP_DMA32))
+		return ERR_PTR(-EINVAL);
+	size = ALIGN(size, alignment);
+	if (size > zcbuf_heap_max_size(heap))
+		return ERR_PTR(-ENOMEM);
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&buf->ref);
+	mutex_init(&buf->lock);
+	INIT_LIST_HEAD(&buf->attachments);
+	buf->heap = heap;
+	buf->size = size;
+	buf->alignment = alignment;
+	buf->flags = flags;
+	buf->id = atomic64_inc_return(&zcbuf_buffer_ids);
+
+	err = heap->ops->alloc(buf);
+	if (err) {
+		mutex_destroy(&buf->lock);
+		kfree(buf);
+		return ERR_PTR(err);
+	}
+	dma_resv_init(&buf->resv);
+	atomic64_add(buf->size, &heap->used_bytes);
+	atomic64_inc(&heap->used_buffers);
+	return buf;
+}
+
+static void zcbuf_buffer_release(struct kref *ref)
+{
+	struct zcbuf_buffer *buf = container_of(ref, struct zcbuf_buffer, ref);
+
+	if (buf->file)
+		zcbuf_file_remove(buf);
+	atomic64_sub(buf->size, &buf->heap->used_bytes);
+	atomic64_dec(&buf->heap->used_buffers);
+	buf->heap->ops->free(buf);
+	dma_resv_fini(&buf->resv);
+	mutex_destroy(&buf->lock);
+	kfree(buf);
+}
+
+void zcbuf_buffer_get(struct zcbuf_buffer *buf)
+{
+	kref_get(&buf->ref);
+}
+
+void zcbuf_buffer_put(struct zcbuf_buffer *buf)
+{
+	kref_put(&buf->ref, zcbuf_buffer_release);
+}
+
+static void zcbuf_vma_open(struct vm_area_struct *vma)
+{
+	struct zcbuf_buffer *buf = vma->vm_private_data;
+
+	zcbuf_buffer_get(buf);
+	atomic_inc(&buf->mappings);
+}
+
+static void zcbuf_vma_close(struct vm_area_struct *vma)
+{
+	struct zcbuf_buffer *buf = vma->vm_private_data;
+
+	atomic_dec(&buf->mappings);
+	zcbuf_buffer_put(buf);
+}
+
+/*
+ * mmap() has filled the page table already; this brings back what MADV_DONTNEED threw
+ * away. It does not hand the page to the core, which might map a 2 MiB page as a whole and
+ * in a VM_MIXEDMAP area forgets to count that down again (6.1, 6.12).
+ */
+static vm_fault_t zcbuf_vma_fault(struct vm_fault *vmf)
+{
+	struct zcbuf_buffer *buf = vmf->vma->vm_private_data;
+	unsigned long run;
+
+	if (vmf->pgoff >= buf->size >> PAGE_SHIFT)
+		return VM_FAULT_SIGBUS;
+	return vmf_insert_page(vmf->vma, vmf->address & PAGE_MASK,
+			       buf->heap->ops->page(buf, vmf->pgoff, &run));
+}
+
+static const struct vm_operations_struct zcbuf_vm_ops = {
+	.open	= zcbuf_vma_open,
+	.close	= zcbuf_vma_close,
+	.fault	= zcbuf_vma_fault,
+};
+
+static int zcbuf_buffer_insert_pages(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
+{
+	unsigned long index = vma->vm_pgoff;
+	unsigned long end = index + vma_pages(vma);
+	unsigned long addr = vma->vm_start;
+	struct page **pages;
+	int err = 0;
+
+	pages = (struct page **)__get_free_page(GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+	while (index < end && !err) {
+		unsigned long n = 0, left, run, i;
+
+		while (index + n < end && n < INSERT_BATCH) {
+			struct page *page = buf->heap->ops->page(buf, index + n, &run);
+
+			run = min3(run, end - index - n, INSERT_BATCH - n);
+			for (i = 0; i < run; i++)
+				pages[n++] = zcbuf_nth_page(page, i);
+		}
+		left = n;
+		err = vm_insert_pages(vma, addr, pages, &left);
+		index += n;
+		addr += n << PAGE_SHIFT;
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+		cond_resched();
+	}
+	free_page((unsigned long)pages);
+	return err;
+}
+
+/**
+ * zcbuf_buffer_mmap() - map a buffer into user space
+ * @buf: the buffer, on which the new VMA takes a reference
+ * @vma: &vm_area_struct.vm_pgoff counts pages of @buf; the caller has checked that the
+ *	whole range lies within what it may map
+ */
+int zcbuf_buffer_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
+{
+	int err;
+
+	/*
+	 * A private mapping would turn into anonymous copies. A shared one of a read-only
+	 * file has lost VM_SHARED, but not VM_MAYSHARE.
+	 */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EPERM;
+	vm_flags_mod(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+
+	err = zcbuf_buffer_insert_pages(buf, vma);
+	if (err)
+		return err;
+	vma->vm_ops = &zcbuf_vm_ops;
+	vma->vm_private_data = buf;
+	zcbuf_vma_open(vma);
+	return 0;
+}
+
+/* The piece at page @index: its first page, and its length in pages, up to @end and @most. */
+static struct page *zcbuf_buffer_piece(struct zcbuf_buffer *buf, unsigned long index,
+				       unsigned long end, unsigned long most,
+				       unsigned long *npages)
+{
+	struct page *page = buf->heap->ops->page(buf, index, npages);
+
+	*npages = min3(*npages, end - index, most);
+	return page;
+}
+
+/*
+ * List the pages of a range for a device, in entries of at most @max_segment bytes, which
+ * is at least a page. @sgt is to be freed with sg_free_table().
+ */
+int zcbuf_buffer_sgt(struct zcbuf_buffer *buf, size_t offset, size_t length,
+		     size_t max_segment, struct sg_table *sgt)
+{
+	unsigned long first = offset >> PAGE_SHIFT;
+	unsigned long end = first + (length >> PAGE_SHIFT);
+	unsigned long most = max_segment >> PAGE_SHIFT;
+	unsigned long index, npages;
+	unsigned int entries = 0;
+	struct scatterlist *sg;
+	struct page *page;
+	int err;
+
+	for (index = first; index < end; index += npages, entries++)
+		zcbuf_buffer_piece(buf, index, end, most, &npages);
+	err = sg_alloc_table(sgt, entries, GFP_KERNEL);
+	if (err)
+		return err;
+	for (index = first, sg = sgt->sgl; index < end; index += npages, sg = sg_next(sg)) {
+		page = zcbuf_buffer_piece(buf, index, end, most, &npages);
+		sg_set_page(sg, page, npages << PAGE_SHIFT, 0);
+	}
+	return 0;
+}
+
+/** zcbuf_buffer_vmap() - map a range into the kernel; NULL if there is no room */
+void *zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length)
+{
+	unsigned long first = offset >> PAGE_SHIFT;
+	unsigned long count = length >> PAGE_SHIFT;
+	unsigned long index, run, i;
+	struct page **pages, *page;
+	void *vaddr;
+
+	page = buf->heap->ops->page(buf, first, &run);
+	if (run >= count && !PageHighMem(page))
+		return page_address(page);
+
+	pages = kvmalloc_array(count, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	for (index = 0; index < count; index += run) {
+		page = zcbuf_buffer_piece(buf, first + index, first + count, count, &run);
+		for (i = 0; i < run; i++)
+			pages[index + i] = zcbuf_nth_page(page, i);
+	}
+	vaddr = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	kvfree(pages);
+	return vaddr;
+}
+
+void zcbuf_buffer_vunmap(struct zcbuf_buffer *buf, void *vaddr)
+{
+	if (is_vmalloc_addr(vaddr))
+		vunmap(vaddr);
+}
+
+/** zcbuf_buffer_info() - fill in what concerns the buffer, not one view of it */
+void zcbuf_buffer_info(struct zcbuf_buffer *buf, struct zcbuf_ioc_info *info)
+{
+	unsigned long pages = buf->size >> PAGE_SHIFT;
+	unsigned long index, run;
+
+	info->buffer_size = buf->size;
+	info->buffer_id = buf->id;
+	info->alloc_flags = buf->flags;
+	info->alignment = buf->alignment;
+	info->views = atomic_read(&buf->views);
+	info->attachments = zcbuf_attachments_count(buf);
+	info->user_mappings = atomic_read(&buf->mappings);
+	info->min_chunk = U64_MAX;
+	for (index = 0; index < pages; index += run) {
+		zcbuf_buffer_piece(buf, index, pages, pages, &run);
+		info->chunks++;
+		info->max_chunk = max_t(u64, info->max_chunk, (u64)run << PAGE_SHIFT);
+		info->min_chunk = min_t(u64, info->min_chunk, (u64)run << PAGE_SHIFT);
+	}
+	strscpy(info->heap, buf->heap->name, sizeof(info->heap));
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The four nouns of zcbuf:
+ *
+ *   heap --alloc--> buffer --export--> view (one dma-buf) --attach--> attachment
+ *
+ * A buffer is reference-counted: each view, and each mapping made through a heap node,
+ * holds one reference. Views of one buffer share its memory and its fences.
+ *
+ * Locks, outermost first: mmap_lock, dma_resv, &zcbuf_buffer.lock, &zcbuf_file.lock.
+ * Nothing allocates or copies to user space under the inner two.
+ */
+#ifndef ZCBUF_INTERNAL_H
+#define ZCBUF_INTERNAL_H
+
+#include <linux/atomic.h>
+#include <linux/cdev.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/rbtree.h>
+#include <linux/types.h>
+
+#include "../uapi/zcbuf.h"
+
+struct zcbuf_buffer;
+struct zcbuf_file;
+
+/**
+ * struct zcbuf_heap_ops - how a heap makes memory and maps it
+ *
+ * A heap whose memory consists of pages that may be pinned gives @page, and needs nothing
+ * else to map it. Another one gives @mmap, @get_sgt and, if it can, @vmap.
+ */
+struct zcbuf_heap_ops {
+	/**
+	 * @alloc: make zeroed memory for @buf, which has its size, alignment and flags,
+	 * and set &zcbuf_buffer.memory.
+	 */
+	int (*alloc)(struct zcbuf_buffer *buf);
+
+	/** @free: give &zcbuf_buffer.memory back. Others may still hold its pages. */
+	void (*free)(struct zcbuf_buffer *buf);
+
+	/**
+	 * @page: page number @index of the buffer, which is in range; @run is how many
+	 * pages from there on are physically contiguous.
+	 */
+	struct page *(*page)(struct zcbuf_buffer *buf, unsigned long index,
+			     unsigned long *run);
+};
+
+/**
+ * struct zcbuf_heap - where memory comes from, and its device node
+ * @ops: how it works
+ * @name: name of the node in /dev/dma_heap/
+ * @kind: &enum zcbuf_heap_kind
+ * @cache_mode: &enum zcbuf_cache_mode
+ * @capabilities: ZCBUF_HEAP_CAP_* bits
+ * @max_alignment: bytes
+ * @used_bytes: in living buffers
+ * @used_buffers: living buffers
+ * @cdev: the node
+ */
+struct zcbuf_heap {
+	const struct zcbuf_heap_ops *ops;
+	char name[ZCBUF_NAME_LEN];
+	u32 kind;
+	u32 cache_mode;
+	u64 capabilities;
+	u64 max_alignment;
+	atomic64_t used_bytes;
+	atomic64_t used_buffers;
+	struct cdev cdev;
+};
+
+/**
+ * struct zcbuf_buffer - memory with an owner and a charge
+ * @ref: one for each view, and for each mapping made through a heap node
+ * @heap: where the memory comes from
+ * @memory: the heap's own
+ * @size: bytes, whole pages
+ * @alignment: bytes
+ * @flags: ZCBUF_ALLOC_* bits
+ * @id: unique
+ * @resv: fences, shared by all views
+ * @lock: guards @attachments and their mappings
+ * @attachments: &struct zcbuf_attachment of all views
+ * @views: dma-bufs alive
+ * @mappings: VMAs alive
+ * @file: the open heap node that allocated it, for mmap() there
+ * @file_node: in @file's tree of offsets
+ * @file_page: first page offset in @file
+ */
+struct zcbuf_buffer {
+	struct kref ref;
+	struct zcbuf_heap *heap;
+	void *memory;
+	size_t size;
+	size_t alignment;
+	u64 flags;
+	u64 id;
+	struct dma_resv resv;
+	struct mutex lock;
+	struct list_head attachments;
+	atomic_t views;
+	atomic_t mappings;
+	struct zcbuf_file *file;
+	struct rb_node file_node;
+	unsigned long file_page;
+};
+
+/**
+ * struct zcbuf_view - one dma-buf: a buffer or a part of it, with rights
+ * @buf: the buffer, on which it holds a reference
+ * @offset: first byte, page-aligned; the length is that of the dma-buf
+ * @flags: ZCBUF_VIEW_DEVICE_READ_ONLY or 0; read-only is the mode of the file
+ */
+struct zcbuf_view {
+	struct zcbuf_buffer *buf;
+	size_t offset;
+	u64 flags;
+};
+
+/* heap.c */
+int zcbuf_heap_init(void);
+void zcbuf_heap_exit(void);
+int zcbuf_heap_register(struct zcbuf_heap *heap);
+struct zcbuf_heap *zcbuf_heap_at(unsigned int index);
+u64 zcbuf_heap_max_size(const struct zcbuf_heap *heap);
+struct zcbuf_heap *zcbuf_file_heap(struct zcbuf_file *zfile);
+int zcbuf_file_add(struct zcbuf_file *zfile, struct zcbuf_buffer *buf);
+void zcbuf_file_remove(struct zcbuf_buffer *buf);
+
+/* buffer.c */
+struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_heap *heap, u64 size, u64 alignment,
+					u64 flags);
+void zcbuf_buffer_get(struct zcbuf_buffer *buf);
+void zcbuf_buffer_put(struct zcbuf_buffer *buf);
+int zcbuf_buffer_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma);
+int zcbuf_buffer_sgt(struct zcbuf_buffer *buf, size_t offset, size_t length,
+		     size_t max_segment, struct sg_table *sgt);
+void *zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length);
+void zcbuf_buffer_vunmap(struct zcbuf_buffer *buf, void *vaddr);
+void zcbuf_buffer_info(struct zcbuf_buffer *buf, struct zcbuf_ioc_info *info);
+
+/* view.c */
+struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_t length,
+				  u64 flags, u32 fd_flags, const char *name);
+struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf);
+int zcbuf_view_begin(struct dma_buf *dmabuf, size_t offset, size_t length,
+		     enum dma_data_direction access);
+void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
+		    enum dma_data_direction access);
+
+/* attachment.c */
+int zcbuf_attachment_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment);
+void zcbuf_attachment_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *attachment);
+struct sg_table *zcbuf_attachment_map(struct dma_buf_attachment *attachment,
+				      enum dma_data_direction dir);
+void zcbuf_attachment_unmap(struct dma_buf_attachment *attachment, struct sg_table *sgt,
+			    enum dma_data_direction dir);
+void zcbuf_attachments_sync_for_cpu(struct zcbuf_buffer *buf, size_t offset, size_t length);
+void zcbuf_attachments_sync_for_device(struct zcbuf_buffer *buf, size_t offset,
+				       size_t length);
+unsigned int zcbuf_attachments_count(struct zcbuf_buffer *buf);
+
+/* ioctl.c */
+int zcbuf_control_init(void);
+void zcbuf_control_exit(void);
+long zcbuf_heap_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+
+/* heap_*.c */
+extern struct zcbuf_heap zcbuf_heap_system;
+
+#endif /* ZCBUF_INTERNAL_H */

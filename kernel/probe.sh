@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# Usage: probe.sh HEADER CC CFLAGS...
+# Writes HEADER with a #define for each probe that compiles against this kernel. What the
+# compiler said about the others is in HEADER.log.
+set -eu
+header=$1
+shift
+compiler="$*"
+
+: >"$header.new"
+: >"$header.log"
+
+# probe MACRO: define MACRO if the C code on standard input compiles
+probe() {
+	echo "== $1" >>"$header.log"
+	if $compiler -Werror -x c -c -o /dev/null - >>"$header.log" 2>&1; then
+		echo "#define $1 1" >>"$header.new"
+	fi
+}
+
+# Everything else is meaningless when not even this compiles.
+echo "== sanity" >>"$header.log"
+if ! echo '#include <linux/dma-buf.h>' |
+	$compiler -Werror -x c -c -o /dev/null - >>"$header.log" 2>&1; then
+	cat "$header.log" >&2
+	echo "zcbuf: the kernel headers do not compile (see above)" >&2
+	exit 1
+fi
+
+probe ZCBUF_HAVE_VM_FLAGS_MOD <<EOF
+#include <linux/mm.h>
+void f(struct vm_area_struct *vma);
+void f(struct vm_area_struct *vma) { vm_flags_mod(vma, VM_DONTDUMP, VM_MAYEXEC); }
+EOF
+
+probe ZCBUF_HAVE_CONST_DEVNODE <<EOF
+#include <linux/device.h>
+char *f(const struct device *dev, umode_t *mode);
+char *f(const struct device *dev, umode_t *mode) { return NULL; }
+struct class c = { .devnode = f };
+EOF
+
+probe ZCBUF_HAVE_BARE_IMPORT_NS <<EOF
+#include <linux/module.h>
+MODULE_IMPORT_NS(DMA_BUF);
+EOF
+
+if cmp -s "$header.new" "$header"; then
+	rm "$header.new"
+else
+	mv "$header.new" "$header"
+fi

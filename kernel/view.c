@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Views: the dma-bufs that show a buffer, or a part of it, to processes and devices. */
+#include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "internal.h"
+
+static struct sg_table *zcbuf_view_map(struct dma_buf_attachment *attachment,
+				       enum dma_data_direction dir)
+{
+	struct zcbuf_view *view = attachment->dmabuf->priv;
+
+	if (view->flags & ZCBUF_VIEW_DEVICE_READ_ONLY && dir != DMA_TO_DEVICE)
+		return ERR_PTR(-EACCES);
+	return zcbuf_attachment_map(attachment, dir);
+}
+
+/*
+ * The access of the CPU waits for that of devices first: bounce buffers are copied back
+ * here, and what a device has not written yet must not be.
+ */
+int zcbuf_view_begin(struct dma_buf *dmabuf, size_t offset, size_t length,
+		     enum dma_data_direction access)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+	bool write = access != DMA_FROM_DEVICE;
+	long ret;
+
+	ret = dma_resv_wait_timeout(&view->buf->resv, dma_resv_usage_rw(write), true,
+				    MAX_SCHEDULE_TIMEOUT);
+	if (ret < 0)
+		return ret;
+	zcbuf_attachments_sync_for_cpu(view->buf, view->offset + offset, length);
+	return 0;
+}
+
+void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
+		    enum dma_data_direction access)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+
+	if (access != DMA_FROM_DEVICE)
+		zcbuf_attachments_sync_for_device(view->buf, view->offset + offset, length);
+}
+
+static int zcbuf_view_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction dir)
+{
+	return zcbuf_view_begin(dmabuf, 0, dmabuf->size, dir);
+}
+
+static int zcbuf_view_end_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction dir)
+{
+	zcbuf_view_end(dmabuf, 0, dmabuf->size, dir);
+	return 0;
+}
+
+static int zcbuf_view_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+
+	/* The core has checked the range against the size of the dma-buf. */
+	vma->vm_pgoff += view->offset >> PAGE_SHIFT;
+	return zcbuf_buffer_mmap(view->buf, vma);
+}
+
+static int zcbuf_view_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+	void *vaddr;
+
+	/* A kernel mapping has no direction: whoever has it can write. */
+	if (view->flags & ZCBUF_VIEW_DEVICE_READ_ONLY)
+		return -EACCES;
+	vaddr = zcbuf_buffer_vmap(view->buf, view->offset, dmabuf->size);
+	if (!vaddr)
+		return -ENOMEM;
+	iosys_map_set_vaddr(map, vaddr);
+	return 0;
+}
+
+static void zcbuf_view_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+
+	zcbuf_buffer_vunmap(view->buf, map->vaddr);
+}
+
+static void zcbuf_view_release(struct dma_buf *dmabuf)
+{
+	struct zcbuf_view *view = dmabuf->priv;
+
+	atomic_dec(&view->buf->views);
+	zcbuf_buffer_put(view->buf);
+	kfree(view);
+}
+
+static const struct dma_buf_ops zcbuf_view_ops = {
+	.attach			= zcbuf_attachment_attach,
+	.detach			= zcbuf_attachment_detach,
+	.map_dma_buf		= zcbuf_view_map,
+	.unmap_dma_buf		= zcbuf_attachment_unmap,
+	.begin_cpu_access	= zcbuf_view_begin_cpu_access,
+	.end_cpu_access		= zcbuf_view_end_cpu_access,
+	.mmap			= zcbuf_view_mmap,
+	.vmap			= zcbuf_view_vmap,
+	.vunmap			= zcbuf_view_vunmap,
+	.release		= zcbuf_view_release,
+};
+
+/** zcbuf_view_of() - the view that @dmabuf is, or NULL if it is not of zcbuf */
+struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf)
+{
+	return dmabuf->ops == &zcbuf_view_ops ? dmabuf->priv : NULL;
+}
+
+/**
+ * zcbuf_view_export() - make a dma-buf
+ * @buf: the buffer; the dma-buf takes a reference of its own
+ * @offset: first byte, page-aligned
+ * @length: bytes, page-aligned
+ * @flags: ZCBUF_VIEW_DEVICE_READ_ONLY or 0
+ * @fd_flags: access mode of the file
+ * @name: may be empty
+ */
+struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_t length,
+				  u64 flags, u32 fd_flags, const char *name)
+{
+	DEFINE_DMA_BUF_EXPORT_INFO(exp_info);
+	struct zcbuf_view *view;
+	struct dma_buf *dmabuf;
+
+	view = kzalloc(sizeof(*view), GFP_KERNEL_ACCOUNT);
+	if (!view)
+		return ERR_PTR(-ENOMEM);
+	view->buf = buf;
+	view->offset = offset;
+	view->flags = flags;
+
+	exp_info.exp_name = buf->heap->name;
+	exp_info.ops = &zcbuf_view_ops;
+	exp_info.size = length;
+	exp_info.flags = fd_flags & O_ACCMODE;
+	exp_info.resv = &buf->resv;
+	exp_info.priv = view;
+	dmabuf = dma_buf_export(&exp_info);
+	if (IS_ERR(dmabuf)) {
+		kfree(view);
+		return dmabuf;
+	}
+	/* From here on the dma-buf owns the view. */
+	zcbuf_buffer_get(buf);
+	atomic_inc(&buf->views);
+
+	if (*name) {
+		char *copy = kstrdup(name, GFP_KERNEL_ACCOUNT);
+
+		if (!copy) {
+			dma_buf_put(dmabuf);
+			return ERR_PTR(-ENOMEM);
+		}
+		/* No fd exists yet, but debugfs lists the dma-buf already. */
+		spin_lock(&dmabuf->name_lock);
+		dmabuf->name = copy;
+		spin_unlock(&dmabuf->name_lock);
+	}
+	return dmabuf;
+}
