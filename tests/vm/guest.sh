@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# Builds the guest: one Debian trixie root with every supported kernel, for chroot and for QEMU.
+#
+#   guest.sh build DIR        make DIR (as root)
+#
+# mmdebstrap calls it back as 'guest.sh kernels DIR' and 'guest.sh finish DIR'.
+set -euo pipefail
+
+mirror=http://deb.debian.org/debian
+security=http://deb.debian.org/debian-security
+
+packages=(
+	# compile and check
+	gcc gcc-12 clang libclang-rt-dev make meson ninja-build pkg-config python3 perl
+	cppcheck clang-tidy clang-format sparse shellcheck codespell
+	libdrm-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstreamer-plugins-bad1.0-dev
+	check liburing-dev libibverbs-dev libcap-dev libc6-dbg
+	# what the kernels' own packages ask for
+	kmod libelf1t64 libssl3t64 pahole
+	# be a system
+	bash busybox-static ca-certificates dropbear-bin e2fsprogs iproute2 procps psmisc socat udev util-linux
+	acl libcap2-bin less mandoc xz-utils zstd
+	# look inside
+	gdb strace valgrind trace-cmd linux-perf
+	# real users of buffers
+	gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-gl libdrm-tests v4l-utils weston
+	rdma-core ibverbs-utils netpbm
+)
+
+# Modules that no virtual machine of ours can use: most of the bytes, and most of depmod's time.
+unused_modules=(
+	sound drivers/{accel,ata,atm,bluetooth,comedi,crypto,edac,firewire,hwmon,iio,isdn,leds,mfd,mmc,mtd,nfc}
+	drivers/{nvme,platform,power,scsi,staging,target,thunderbolt,watchdog}
+	drivers/gpu/drm/{amd,gma500,i915,nouveau,radeon,vmwgfx,xe} drivers/infiniband/{hw,ulp}
+	drivers/media/{dvb-frontends,firewire,i2c,pci,radio,tuners,usb} drivers/net/{can,ethernet,usb,wireless,wwan}
+	drivers/input/{joystick,misc,tablet,touchscreen} drivers/usb/{misc,serial,storage}
+	fs/{afs,bcachefs,btrfs,ceph,gfs2,nfs,nfsd,ocfs2,orangefs,smb,ubifs,xfs}
+	net/{batman-adv,bluetooth,can,ceph,dccp,mac80211,netfilter,sctp,tipc,wireless}
+)
+
+proxy_options() {
+	local key value
+	for key in Acquire::http::Proxy Acquire::http::Proxy::deb.debian.org; do
+		eval "$(apt-config shell value "$key")"
+		[[ -z ${value:-} ]] || printf '%s\n' "--aptopt=$key \"$value\""
+		value=
+	done
+}
+
+build() {
+	local root=$1 self options include
+	self=$(realpath "$0")
+	mapfile -t options < <(proxy_options)
+	include=$(IFS=,; printf %s "${packages[*]}")
+	mmdebstrap --mode=root --format=directory --variant=apt --include="$include" "${options[@]}" \
+		--aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' --aptopt='APT::Sandbox::User "root"' \
+		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+		--essential-hook="$self no_services \"\$1\"" \
+		--customize-hook="$self kernels \"\$1\"" --customize-hook="$self finish \"\$1\"" \
+		trixie "$root" \
+		"deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main"
+}
+
+no_services() { install -m 755 <(printf '#!/bin/sh\nexit 101\n') "$1/usr/sbin/policy-rc.d"; }
+
+in_root() { chroot "$root" env HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
+
+# The kernels are unpacked, not installed: 6.1 comes from bookworm, which must add nothing else to the
+# guest, and none needs the initramfs-tools and hooks that their packages depend on.
+kernels() {
+	root=$1
+	cat > "$root/etc/apt/sources.list.d/kernels.list" <<-LIST
+		deb $mirror trixie-backports main
+		deb $mirror bookworm main
+		deb $security bookworm-security main
+	LIST
+	printf 'Package: *\nPin: release n=bookworm*\nPin-Priority: 100\n' > "$root/etc/apt/preferences.d/bookworm"
+	in_root apt-get -q update
+	in_root apt-cache pkgnames linux- | sort -V > "$root/tmp/names"
+	add_kernel 6.1 '6\.1\.0-[0-9]+' linux-kbuild-6.1
+	add_kernel 6.12 '6\.12\.[0-9]+\+deb13'
+	add_kernel 7.3 '7\.3\.[0-9]+\+deb13'
+	rm "$root/tmp/names"
+}
+
+# add_kernel NAME ABI-PATTERN [PACKAGE]: the newest one that has headers
+add_kernel() {
+	local name=$1 pattern=$2 abi version debs
+	abi=$(sed -nE "s/^linux-headers-($pattern)-amd64\$/\1/p" "$root/tmp/names" | tail -n 1)
+	[[ $abi ]] || { echo "$mirror has no kernel $name for Debian any more: tests/vm/guest.sh has to learn a newer one" >&2; exit 1; }
+	version=$abi-amd64
+	echo "Kernel $name is $version"
+	mapfile -t debs < <(printf '%s\n' linux-{image,modules,binary,base,headers}-"$version" \
+		"linux-headers-$abi-common" "linux-kbuild-$abi" "${@:3}" | grep -xFf "$root/tmp/names")
+	mkdir -p "$root/tmp/debs"
+	in_root sh -c 'cd /tmp/debs && apt-get -q download "$@"' sh "${debs[@]}"
+	local deb
+	for deb in "$root"/tmp/debs/*.deb; do
+		dpkg-deb --fsys-tarfile "$deb" |
+			tar -x -C "$root" --keep-directory-symlink "${unused_modules[@]/#/--exclude=*/$version/kernel/}" \
+				--exclude='./usr/share/doc' --exclude='./usr/share/lintian'
+	done
+	rm -r "$root/tmp/debs"
+	[[ -e $root/boot/vmlinuz-$version ]] || ln "$root/usr/lib/modules/$version/vmlinuz" "$root/boot/vmlinuz-$version"
+	in_root depmod "$version"
+	add_initrd "$version"
+	echo "$name $version" >> "$root/boot/kernels"
+}
+
+# Just enough to find the real root: static busybox, the modules for it, unpacked, and a script.
+add_initrd() {
+	local version=$1 dir=$root/tmp/initrd module
+	mkdir -p "$dir"/{bin,modules,proc,sys,dev,lower,project,rw,root}
+	cp "$root/bin/busybox" "$dir/bin/"
+	cp "${0%/*}/initrd-init" "$dir/init"
+	: > "$dir/modules/order"
+	for module in $(in_root modprobe -S "$version" -a --show-depends virtio_pci 9pnet_virtio 9p overlay |
+			awk '$1 == "insmod" && !seen[$2]++ { print $2 }'); do
+		local file=${module##*/}
+		file=${file%.xz} file=${file%.zst}
+		case $module in
+		*.xz) in_root xz -dc "$module" ;;
+		*.zst) in_root zstd -dc "$module" ;;
+		*) in_root cat "$module" ;;
+		esac > "$dir/modules/$file"
+		echo "$file" >> "$dir/modules/order"
+	done
+	(cd "$dir" && find . | "$root/bin/busybox" cpio -o -H newc) | gzip -1 > "$root/boot/initrd-$version"
+	rm -r "$dir"
+}
+
+finish() {
+	root=$1
+	# The wire to the guest is private to its QEMU: no password needed.
+	in_root passwd -q -d root
+	in_root sh -c 'mkdir -p /etc/dropbear && dropbearkey -t ed25519 -f /etc/dropbear/key > /dev/null'
+	# The first gst-launch would spend ten seconds of the virtual machine on scanning the plugins.
+	in_root gst-inspect-1.0 > /dev/null 2>&1
+	echo guest > "$root/etc/hostname"
+	printf '127.0.0.1 localhost guest\n' > "$root/etc/hosts"
+	: > "$root/etc/fstab"
+	mkdir -p "$root/mnt/scratch"
+	in_root mke2fs -q -t ext4 /boot/scratch.img 2G
+	rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+}
+
+"$@"

@@ -1,0 +1,255 @@
+# shellcheck shell=bash
+# The host's side of the virtual machine, sourced by ./run: sets up the host and the guest, builds, boots.
+
+kernels=(6.1 6.12 7.3)
+default_kernel=7.3
+# shellcheck disable=SC2154 # set by ./run
+vm=$checkout/tests/vm
+out=$checkout/out
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/zcbuf
+
+say() { printf 'zcbuf: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+as_root() {
+	if ((EUID == 0)); then "$@"; else sudo -- "$@"; fi
+}
+
+# Everything that ./run needs before it can run something.
+prepare() {
+	prepare_host
+	prepare_guest
+	build
+}
+
+prepare_host() {
+	local missing=() packages=() entry
+	for entry in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap ssh:openssh-client flock:util-linux \
+			gpgv:gpgv apt-get:apt /usr/share/seabios/vgabios-stdvga.bin:seabios \
+			/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring; do
+		if [[ $entry == /* ]]; then [[ -e ${entry%%:*} ]]; else command -v "${entry%%:*}" > /dev/null; fi && continue
+		missing+=("${entry%%:*}") packages+=("${entry#*:}")
+	done
+	((${#missing[@]})) || return 0
+	command -v apt-get > /dev/null || die "needs these first, and can install them only on Debian and Ubuntu: ${missing[*]}"
+	say "installing ${packages[*]} (the virtual machine and what makes its system)"
+	with_log "$cache/host-packages.log" "installing host packages" \
+		install_host_packages "${packages[@]}"
+}
+
+install_host_packages() {
+	local install=(as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install)
+	"${install[@]}" "$@" || { as_root apt-get -q update && "${install[@]}" "$@"; }
+}
+
+# with_log LOG WHAT COMMAND…: progress on the terminal, the output in LOG and, when it fails, on stderr
+with_log() {
+	local log=$1 what=$2 start=$SECONDS pid last status=0
+	shift 2
+	mkdir -p "${log%/*}"
+	"$@" > "$log" 2>&1 < /dev/null &
+	pid=$!
+	last=$start
+	while kill -0 "$pid" 2> /dev/null; do
+		if [[ -t 2 ]]; then
+			printf '\r\e[Kzcbuf: %s, %d s: %.60s' "$what" $((SECONDS - start)) "$(tail -n 1 "$log" | tr -cd '[:print:]')" >&2
+		elif ((SECONDS - last >= 20)); then
+			say "$what, $((SECONDS - start)) s: $(tail -n 1 "$log" | tr -cd '[:print:]' | cut -c 1-60)"
+			last=$SECONDS
+		fi
+		sleep 0.5
+	done
+	if [[ -t 2 ]]; then printf '\r\e[K' >&2; fi
+	wait "$pid" || status=$?
+	((status == 0)) && return
+	tail -n 30 "$log" >&2
+	die "$what failed (status $status); all its output: $log"
+}
+
+# The guest's root is named after what it is made of; whoever uses it holds a shared lock on its name.
+prepare_guest() {
+	local key start
+	key=$(cat "$vm/guest.sh" "$vm/initrd-init" | sha256sum | cut -c 1-16)
+	guest=$cache/guest-$key
+	mkdir -p "$cache" || die "cannot write $cache; set XDG_CACHE_HOME to a directory with 5 GB to spare"
+	exec {guest_lock}> "$guest.lock"
+	flock -s "$guest_lock"
+	if [[ ! -d $guest ]]; then
+		exec {build_lock}> "$cache/build.lock"
+		flock -n "$build_lock" || { say "another ./run makes the guest's system; waiting for it"; flock "$build_lock"; }
+		[[ -d $guest ]] || make_guest
+		exec {build_lock}>&-
+	fi
+	touch "$guest.lock"
+	remove_old_guests
+}
+
+make_guest() {
+	local free start=$SECONDS
+	free=$(df --output=avail -m "$cache" | tail -n 1)
+	((free > 5000)) || die "$cache has $free MB free, the guest's system needs 5000; free some or set XDG_CACHE_HOME"
+	say "making the guest's system: Debian trixie and ${#kernels[@]} kernels, 3 GB in $cache, some 2 to 4 minutes, once"
+	as_root rm -rf --one-file-system "$cache"/new.*
+	trap 'as_root rm -rf --one-file-system "$cache"/new.*' EXIT
+	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$cache/new.$$"
+	as_root mv -T "$cache/new.$$" "$guest"
+	trap - EXIT
+	say "the guest's system is ready ($((SECONDS - start)) s)"
+}
+
+# Roots that no checkout used for a day go.
+remove_old_guests() {
+	local lock
+	while read -r lock; do
+		flock -n "$lock" true || continue
+		as_root rm -rf --one-file-system "${lock%.lock}" && rm -f "$lock" "${lock%.lock}.log"
+	done < <(find "$cache" -maxdepth 1 -name 'guest-*.lock' -mmin +1440)
+}
+
+version_of() { awk -v name="$1" '$1 == name { print $2 }' "$guest/boot/kernels"; }
+
+in_guest_root() { as_root "$vm/chroot.sh" "$guest" "$checkout" "$(id -u):$(id -g)" "$@"; }
+
+# Compiles in the guest's root, natively. out/root is what the guest sees on top of its own root.
+build() {
+	mkdir -p "$out/root"
+	[[ -e $checkout/meson.build ]] || return 0
+	exec {lock}> "$out/build.lock"
+	flock "$lock"
+	in_guest_root "$vm/build.sh" "$guest" || die "the build failed"
+	exec {lock}>&-
+}
+
+accelerator() {
+	local verdict
+	verdict=$cache/kvm-$(cat /proc/sys/kernel/random/boot_id)
+	if [[ ! -e $verdict ]]; then
+		rm -f "$cache"/kvm-*
+		if [[ ! -w /dev/kvm ]]; then
+			echo 'no /dev/kvm' > "$verdict"
+		else
+			say 'trying KVM, 10 s at most'
+			local version console
+			version=$(version_of "$default_kernel")
+			console=$(timeout -k 1 10 qemu-system-x86_64 -nodefaults -no-user-config -M q35 -accel kvm -cpu max,la57=off \
+				-smp 2 -m 512M -display none -serial stdio -no-reboot -kernel "$guest/boot/vmlinuz-$version" \
+				-initrd "$guest/boot/initrd-$version" -append 'console=ttyS0 panic=-1 zcbuf.probe' 2>&1 < /dev/null) || true
+			if [[ $console == *'zcbuf: the kernel runs'* ]]; then
+				echo works > "$verdict"
+			else
+				echo '/dev/kvm exists but boots no kernel' > "$verdict"
+			fi
+		fi
+	fi
+	kvm=$(< "$verdict")
+	if [[ $kvm == works ]]; then
+		accel=(-accel kvm)
+		accel_text='KVM'
+	else
+		# Before 8.1 a threaded TCG can miss that another CPU has patched code, and the kernel dies of a stale int3.
+		local thread=multi
+		[[ $(printf '%s\n' 8.1 "$(qemu-system-x86_64 --version | grep -oEm1 '[0-9]+\.[0-9]+')" | sort -V | head -n 1) == 8.1 ]] || thread=single
+		accel=(-accel "tcg,thread=$thread")
+		accel_text="emulation ($kvm)"
+	fi
+}
+
+announce() {
+	accelerator
+	say "Linux $(version_of "$1") in QEMU with $accel_text"
+}
+
+# run_in_vm KERNEL COMMAND…: boots, runs it in the checkout with our standard streams, returns its exit status.
+#
+# The wire is a virtio-serial port that speaks SSH: QEMU is the ProxyCommand and its standard streams are the
+# port. So streams stay apart and binary-clean, terminals work, and no network or host port is involved.
+run_in_vm() {
+	local kernel=$1 dir tty=-T remote status=0
+	shift
+	accelerator
+	dir=$out/vm/$kernel.$BASHPID
+	rm -rf "$dir"
+	mkdir -p "$dir"
+	trap 'end_vm "$dir"' EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	cp -al "$out/root" "$dir/root" # the next build must not change it under a running guest
+	write_qemu "$kernel" > "$dir/qemu"
+
+	if [[ -t 0 && -t 1 && -t 2 ]]; then tty=-t; elif [[ -t 0 ]]; then exec < /dev/null; fi
+	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0; ${*@Q}; exit \$?"
+	# shellcheck disable=SC2016 # for the shell of ProxyCommand, so that no path needs quoting
+	SHELL=/bin/sh ZCBUF_VM=$dir ssh -F none "$tty" -e none -o ProxyCommand='bash "$ZCBUF_VM/qemu"' \
+		-o ConnectTimeout=180 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
+		-o IdentityAgent=none -o PreferredAuthentications=none root@guest "$remote" || status=$?
+	if ((status == 255)) && vm_died "$dir"; then
+		status=70
+		report_death "$kernel" "$dir"
+	fi
+	end_vm "$dir"
+	trap - EXIT INT TERM HUP
+	return "$status"
+}
+
+write_qemu() {
+	local kernel=$1 version vga=std
+	version=$(version_of "$kernel")
+	[[ $kernel != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
+	local share=security_model=none,multidevs=remap
+	# shellcheck disable=SC2054 # the commas are QEMU's
+	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${accel[@]}" -cpu 'max,la57=off' -smp 2 -m 3G
+		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
+		-append "console=ttyS0 oops=panic panic=-1 zcbuf.checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
+		-display none -vga "$vga" -serial file:console.log -pidfile pid
+		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
+		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
+		-chardev 'socket,id=monitor,path=monitor,server=on,wait=off' -mon chardev=monitor
+		-chardev socket,id=asker,path=monitor -device 'virtserialport,chardev=asker,name=monitor'
+		-drive "file=${guest//,/,,}/boot/scratch.img,if=virtio,format=raw,cache=unsafe,snapshot=on"
+		-virtfs "local,path=${guest//,/,,},mount_tag=root,readonly=on,$share"
+		-virtfs "local,path=root,mount_tag=project,readonly=on,$share"
+		-virtfs "local,path=${checkout//,/,,},mount_tag=checkout,readonly=on,$share"
+		-virtfs "local,path=${out//,/,,},mount_tag=out,$share")
+	printf 'cd %q && TMPDIR=%q exec' "$dir" "$dir"
+	printf ' %q' "${qemu[@]}"
+	printf ' 2> qemu.log\n'
+}
+
+# A machine that we end says so in its log; one that ends by itself has crashed.
+vm_died() {
+	local dir=$1 i
+	for ((i = 0; i < 50; i++)); do
+		grep -qs 'terminating on signal' "$dir/qemu.log" && return 1
+		vm_runs "$dir" || break
+		sleep 0.1
+	done
+	! grep -qs 'terminating on signal' "$dir/qemu.log"
+}
+
+vm_runs() { [[ -s $1/pid ]] && kill -0 "$(< "$1/pid")" 2> /dev/null; }
+
+report_death() {
+	local kernel=$1 dir=$2 kept=$out/vm/$1.console.log
+	if [[ ! -e $dir/console.log ]]; then
+		say "QEMU did not start: $(tail -n 3 "$dir/qemu.log")"
+		return
+	fi
+	cp "$dir/console.log" "$kept"
+	if vm_runs "$dir"; then
+		say "the virtual machine with Linux $kernel does not answer; the end of its console ($kept):"
+	elif grep -q 'Kernel panic' "$kept"; then
+		say "Linux $kernel crashed; the end of its console ($kept):"
+	else
+		say "the virtual machine with Linux $kernel ended unexpectedly; the end of its console ($kept):"
+	fi
+	{ tail -n 30 "$kept"; cat "$dir/qemu.log"; } >&2
+}
+
+end_vm() {
+	local dir=$1 pid
+	if vm_runs "$dir"; then
+		pid=$(< "$dir/pid")
+		kill -KILL "$pid" 2> /dev/null || true
+	fi
+	rm -rf "$dir"
+}
