@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* zcbuf info: describes a buffer, or all buffers of a process. */
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "report.h"
+#include "tools.h"
+
+static const char help[] =
+	"Usage: zcbuf info [--json] FD | PID | PID:FD\n"
+	"\n"
+	"Describes the buffer behind a file descriptor that the command was "
+	"started with, all\n"
+	"dma-bufs of a process, or one of them. A number is taken for a file "
+	"descriptor if that\n"
+	"is a buffer, else for a process.\n"
+	"\n"
+	"  INODE     the same for one dma-buf in every process\n"
+	"  EXPORTER  who made it: zcbuf, another dma-heap, a driver, or memfd\n"
+	"  HEAP      zcbuf's heap that the memory is from\n"
+	"  ACCESS    rw, or ro for what cannot be mapped for writing\n"
+	"  VIEWS     dma-bufs over the same memory\n"
+	"  DEVICES   that are attached\n"
+	"  MAPPED    how often, in all processes together\n"
+	"  CHUNKS    contiguous pieces of memory\n"
+	"\n"
+	"'-' stands for what is not known: only zcbuf's own buffers tell all, and "
+	"only to who\n"
+	"may inspect the process (its user, or root).\n"
+	"\n"
+	"Examples:  zcbuf info 1234    zcbuf info 1234:7    zcbuf info 3 "
+	"3<&\"$fd\"\n";
+
+/* What /proc/PID/fdinfo/FD says. */
+struct fdinfo {
+	bool is_dmabuf;
+	uint64_t inode, size;
+	char exporter[64], name[64];
+};
+
+static int read_fdinfo(int pid, int fd, struct fdinfo *info)
+{
+	char path[64], line[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
+	file = fopen(path, "re");
+	if (!file)
+		return -errno;
+	*info = (struct fdinfo){ 0 };
+	while (fgets(line, sizeof(line), file)) {
+		unsigned long long value;
+
+		if (sscanf(line, "ino: %llu", &value) == 1)
+			info->inode = value;
+		else if (sscanf(line, "size: %llu", &value) == 1)
+			info->size = value;
+		else if (sscanf(line, "exp_name: %63[^\n]", info->exporter) == 1)
+			info->is_dmabuf = true;
+		else
+			sscanf(line, "name: %63[^\n]", info->name);
+	}
+	fclose(file);
+	return 0;
+}
+
+/* Borrows the process's file; needs the right to ptrace it. */
+static int import(struct zcbuf_ctx *ctx, int pid, int fd, struct zcbuf_buffer **buffer)
+{
+	int pidfd, copy, r;
+
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0)
+		return -errno;
+	copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+	r = copy < 0 ? -errno : zcbuf_buffer_import(ctx, copy, buffer);
+	close(pidfd);
+	if (copy >= 0)
+		close(copy);
+	return r;
+}
+
+static void report_count(struct report *report, const char *title, const char *key,
+			 uint64_t buffer_id, uint64_t number)
+{
+	if (buffer_id)
+		report_number(report, title, key, number);
+	else
+		report_unknown(report, title, key);
+}
+
+static void report_fd(struct report *report, int pid, int fd, const struct fdinfo *fdinfo,
+		      const struct zcbuf_buffer_info *info)
+{
+	static const struct zcbuf_buffer_info nothing = { 0 };
+	const char *exporter = fdinfo->is_dmabuf ? fdinfo->exporter : "memfd";
+	const char *name = info && info->name[0] ? info->name : fdinfo->name;
+	const char *access = !info ? NULL : info->read_only ? "ro" : "rw";
+
+	report_row(report);
+	report_number(report, "PID", "pid", (uint64_t)pid);
+	report_number(report, "FD", "fd", (uint64_t)fd);
+	report_number(report, "INODE", "inode", fdinfo->inode);
+	report_bytes(report, "SIZE", "size", info ? info->size : fdinfo->size);
+	report_text(report, "EXPORTER", "exporter", exporter);
+	report_text(report, "HEAP", "heap", info && info->heap[0] ? info->heap : NULL);
+	report_text(report, "ACCESS", "access", access);
+	info = info ? info : &nothing;
+	report_count(report, NULL, "buffer_id", info->buffer_id, info->buffer_id);
+	report_count(report, NULL, "offset", info->buffer_id, info->offset);
+	report_count(report, NULL, "buffer_size", info->buffer_id, info->buffer_size);
+	report_count(report, "VIEWS", "views", info->buffer_id, info->views);
+	report_count(report, "DEVICES", "attachments", info->buffer_id, info->attachments);
+	report_count(report, "MAPPED", "user_mappings", info->buffer_id,
+		     info->user_mappings);
+	report_count(report, "CHUNKS", "chunks", info->buffer_id, info->chunks);
+	report_text(report, "NAME", "name", name[0] ? name : NULL);
+}
+
+/*
+ * Adds a row if the fd is a buffer, and returns whether it is. What may not be
+ * looked into is described from outside.
+ */
+static bool add_fd(struct zcbuf_ctx *ctx, struct report *report, int pid, int fd)
+{
+	struct zcbuf_buffer *buffer = NULL;
+	struct zcbuf_buffer_info info;
+	struct fdinfo fdinfo;
+	bool known, found;
+
+	if (read_fdinfo(pid, fd, &fdinfo) < 0)
+		return false;
+	known = !import(ctx, pid, fd, &buffer) && !zcbuf_buffer_get_info(buffer, &info);
+	found = known || fdinfo.is_dmabuf;
+	if (found)
+		report_fd(report, pid, fd, &fdinfo, known ? &info : NULL);
+	zcbuf_buffer_unref(buffer);
+	return found;
+}
+
+/* Adds all dma-bufs of a process. */
+static int add_process(struct zcbuf_ctx *ctx, struct report *report, int pid)
+{
+	struct dirent **entries;
+	char path[64];
+	int count;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
+	count = scandir(path, &entries, NULL, versionsort);
+	if (count < 0)
+		return -errno;
+	for (int i = 0; i < count; i++) {
+		int fd = atoi(entries[i]->d_name);
+		struct fdinfo fdinfo;
+
+		/* A process has memfds for many purposes: only dma-bufs are surely buffers.
+     */
+		if (entries[i]->d_name[0] != '.' && !read_fdinfo(pid, fd, &fdinfo) &&
+		    fdinfo.is_dmabuf)
+			add_fd(ctx, report, pid, fd);
+		free(entries[i]);
+	}
+	free(entries);
+	return 0;
+}
+
+static int fail_process(int pid, int error)
+{
+	switch (error) {
+	case -ENOENT:
+		return failure(
+			"%d: no such process, and no buffer among the file descriptors "
+			"given to this command",
+			pid);
+	case -EACCES:
+		return failure(
+			"process %d: permission denied (only its user or root may look)",
+			pid);
+	default:
+		return failure("process %d: %s", pid, strerror(-error));
+	}
+}
+
+static int describe(struct zcbuf_ctx *ctx, struct report *report, int pid, int fd)
+{
+	int r;
+
+	if (fd >= 0) {
+		if (!add_fd(ctx, report, pid, fd))
+			return failure("%d:%d: no buffer, or not to be seen by this user",
+				       pid, fd);
+		return EXIT_SUCCESS;
+	}
+	if (add_fd(ctx, report, getpid(), pid))
+		return EXIT_SUCCESS;
+	r = add_process(ctx, report, pid);
+	return r < 0 ? fail_process(pid, r) : EXIT_SUCCESS;
+}
+
+/* "7" or "1234:7"; @fd is -1 if there is only one number. */
+static bool parse_target(const char *text, int *pid, int *fd)
+{
+	int end = 0;
+
+	*fd = -1;
+	if (strspn(text, "0123456789:") != strlen(text))
+		return false;
+	if (sscanf(text, "%9d%n", pid, &end) == 1 && !text[end])
+		return true;
+	return sscanf(text, "%9d:%9d%n", pid, fd, &end) == 2 && !text[end];
+}
+
+int cmd_info(struct zcbuf_ctx *ctx, int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "json", no_argument, NULL, 'j' },
+		{ "help", no_argument, NULL, 'h' },
+		{ 0 },
+	};
+	struct report *report;
+	int pid, fd, status;
+	bool json = false;
+
+	for (int o; (o = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
+		if (o == 'h') {
+			fputs(help, stdout);
+			return EXIT_SUCCESS;
+		}
+		if (o != 'j')
+			return EXIT_USAGE;
+		json = true;
+	}
+	if (optind + 1 != argc)
+		return usage_error("info", "which file descriptor or process?");
+	if (!parse_target(argv[optind], &pid, &fd))
+		return usage_error("info", "%s: not FD, PID or PID:FD", argv[optind]);
+	zcbuf_ctx_set_log(ctx, NULL, NULL); /* most of what is tried here may well fail */
+	report = report_new(json);
+	status = describe(ctx, report, pid, fd);
+	if (status == EXIT_SUCCESS)
+		report_print(report);
+	return status;
+}

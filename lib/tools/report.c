@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Tables and JSON. */
+#include "report.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_COLUMNS 24
+
+struct cell {
+	char *shown; /* NULL in JSON */
+	char *json;  /* NULL in a table */
+};
+
+struct column {
+	const char *title;
+	const char *key;
+	bool right; /* aligned: numbers */
+	int width;
+};
+
+struct report {
+	bool json;
+	size_t columns, rows, next; /* @next cell of the last row */
+	struct column column[MAX_COLUMNS];
+	struct cell (*row)[MAX_COLUMNS];
+};
+
+static void *or_die(void *memory)
+{
+	if (memory)
+		return memory;
+	fputs("zcbuf: out of memory\n", stderr);
+	exit(EXIT_FAILURE);
+}
+
+__attribute__((format(printf, 1, 2))) static char *format(const char *text, ...)
+{
+	va_list args;
+	char *result;
+	int length;
+
+	va_start(args, text);
+	length = vasprintf(&result, text, args);
+	va_end(args);
+	return or_die(length < 0 ? NULL : result);
+}
+
+struct report *report_new(bool json)
+{
+	struct report *report = or_die(calloc(1, sizeof(*report)));
+
+	report->json = json;
+	return report;
+}
+
+void report_row(struct report *report)
+{
+	report->row =
+		or_die(reallocarray(report->row, report->rows + 1, sizeof(*report->row)));
+	memset(report->row[report->rows++], 0, sizeof(*report->row));
+	report->next = 0;
+}
+
+/* Takes over the one of @shown and @json that will be printed, and frees the
+ * other. */
+static void add_cell(struct report *report, const char *title, const char *key, bool right,
+		     char *shown, char *json)
+{
+	struct column *column = &report->column[report->next];
+	struct cell *cell = &report->row[report->rows - 1][report->next];
+
+	free(report->json ? shown : json);
+	if (report->json)
+		cell->json = json;
+	else
+		cell->shown = shown;
+	if (++report->next > report->columns)
+		report->columns = report->next;
+	column->title = title;
+	column->key = key;
+	column->right |= right;
+	if (!report->json && title) {
+		int width = (int)strlen(shown);
+
+		column->width = column->width > width ? column->width : width;
+	}
+}
+
+static char *json_string(const char *text)
+{
+	char *json, *end;
+
+	json = end = or_die(malloc(6 * strlen(text) + 3));
+	*end++ = '"';
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			*end++ = '\\';
+		if (c < 0x20 || c >= 0x7f)
+			end += sprintf(end, "\\u%04x", c);
+		else
+			*end++ = (char)c;
+	}
+	strcpy(end, "\"");
+	return json;
+}
+
+void report_unknown(struct report *report, const char *title, const char *key)
+{
+	add_cell(report, title, key, false, format("-"), format("null"));
+}
+
+void report_text(struct report *report, const char *title, const char *key,
+		 const char *text)
+{
+	if (text)
+		add_cell(report, title, key, false, format("%s", text), json_string(text));
+	else
+		report_unknown(report, title, key);
+}
+
+void report_number(struct report *report, const char *title, const char *key,
+		   uint64_t number)
+{
+	add_cell(report, title, key, true, format("%" PRIu64, number),
+		 format("%" PRIu64, number));
+}
+
+static char *readable_bytes(uint64_t bytes)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
+	double value = (double)bytes;
+	size_t unit = 0;
+
+	while (value >= 1024 && unit < 4) {
+		value /= 1024;
+		unit++;
+	}
+	/* Exactly, if a smaller unit can say it in few digits: 8100 KiB, not 7.9 MiB.
+   */
+	while (value != (double)(uint64_t)value && value * 1024 < 100000 && unit) {
+		value *= 1024;
+		unit--;
+	}
+	return format(value == (double)(uint64_t)value ? "%.0f %s" : "%.1f %s", value,
+		      units[unit]);
+}
+
+void report_bytes(struct report *report, const char *title, const char *key, uint64_t bytes)
+{
+	add_cell(report, title, key, true, readable_bytes(bytes),
+		 format("%" PRIu64, bytes));
+}
+
+void report_bool(struct report *report, const char *title, const char *key, bool value)
+{
+	add_cell(report, title, key, false, format(value ? "yes" : "no"),
+		 format(value ? "true" : "false"));
+}
+
+void report_bits(struct report *report, const char *title, const char *key, uint64_t bits,
+		 const char *const *names, size_t count)
+{
+	char *shown = format("%s", ""), *json = format("[");
+
+	for (size_t i = 0; i < count; i++) {
+		char *longer;
+
+		if (!(bits >> i & 1))
+			continue;
+		longer = format("%s%s%s", shown, *shown ? "," : "", names[i]);
+		free(shown);
+		shown = longer;
+		longer = format("%s%s\"%s\"", json, json[1] ? ", " : "", names[i]);
+		free(json);
+		json = longer;
+	}
+	if (!*shown) {
+		free(shown);
+		shown = format("-");
+	}
+	add_cell(report, title, key, false, shown, format("%s]", json));
+	free(json);
+}
+
+static void print_json(const struct report *report)
+{
+	printf("[");
+	for (size_t row = 0; row < report->rows; row++) {
+		printf(row ? ",\n " : "\n ");
+		for (size_t i = 0; i < report->columns; i++)
+			printf("%s\"%s\": %s", i ? ", " : "{", report->column[i].key,
+			       report->row[row][i].json);
+		printf("}");
+	}
+	printf(report->rows ? "\n]\n" : "]\n");
+}
+
+static void print_line(const struct report *report, const struct cell *cells)
+{
+	const char *gap = "";
+	int skipped = 0; /* blanks that are printed only if something follows */
+
+	for (size_t i = 0; i < report->columns; i++) {
+		const struct column *column = &report->column[i];
+		const char *text = cells ? cells[i].shown : column->title;
+		int width, blanks;
+
+		if (!column->title)
+			continue;
+		width = (int)strlen(column->title);
+		width = column->width > width ? column->width : width;
+		blanks = width - (int)strlen(text);
+		printf("%*s%s", skipped + (column->right ? blanks : 0), "", gap);
+		printf("%s", text);
+		skipped = column->right ? 0 : blanks;
+		gap = "  ";
+	}
+	printf("\n");
+}
+
+static void print_table(const struct report *report)
+{
+	if (report->rows)
+		print_line(report, NULL);
+	for (size_t row = 0; row < report->rows; row++)
+		print_line(report, report->row[row]);
+}
+
+void report_print(struct report *report)
+{
+	if (report->json)
+		print_json(report);
+	else
+		print_table(report);
+	for (size_t row = 0; row < report->rows; row++) {
+		for (size_t i = 0; i < report->columns; i++) {
+			free(report->row[row][i].shown);
+			free(report->row[row][i].json);
+		}
+	}
+	free(report->row);
+	free(report);
+}
