@@ -135,7 +135,7 @@ static void strange_fds(const struct heap *heap)
 
 static void view_arguments(const struct heap *heap)
 {
-	int fd = must_alloc(heap, 4 * PAGE), ours, refusals = 0;
+	int fd = must_alloc(heap, 4 * PAGE), refusals = 0;
 	struct zcbuf_ioc_view arg;
 
 	is_errno(view(fd, 1, 0, 0), EINVAL, "%s: a view begins at a page", heap->name);
@@ -188,8 +188,8 @@ static void view_arguments(const struct heap *heap)
 
 	if (ioctl(heap->fd, ZCBUF_IOC_ALLOC, &write_only))
 		bail("no write-only buffer: %s", strerror(errno));
-	ours = view(write_only.fd, 0, 0, 0);
-	is_errno(ours, EACCES, "%s: what may not be read has no view", heap->name);
+	is_errno(view(write_only.fd, 0, 0, 0), EACCES,
+		 "%s: what may not be read has no view", heap->name);
 	close(write_only.fd);
 }
 
