@@ -8,13 +8,12 @@ if [[ ${1-} != --inside ]]; then
 fi
 root=$2 checkout=$3 user=$4
 shift 4
-mkdir -p "$root$checkout"
 mount --bind "$root" "$root"
-mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmp "$root/tmp"
+mkdir -p "$root$checkout"
 mount --bind "$checkout" "$root$checkout"
-cd "$root$checkout"
+mount -o remount,bind,ro "$root"
 exec chroot --userspec="$user" "$root" env -i -C "$checkout" HOME=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 	LC_ALL=C.UTF-8 TERM="${TERM-dumb}" "$@"

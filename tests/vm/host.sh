@@ -112,6 +112,7 @@ in_guest_root() { as_root "$vm/chroot.sh" "$guest" "$checkout" "$(id -u):$(id -g
 
 # Compiles in the guest's root, natively. out/root is what the guest sees on top of its own root.
 build() {
+	[[ $checkout != *[[:space:]:]* ]] || die "cannot build in '$checkout': the kernel's make wants a path without spaces and colons"
 	mkdir -p "$out/root"
 	[[ -e $checkout/meson.build ]] || return 0
 	exec {lock}> "$out/build.lock"
