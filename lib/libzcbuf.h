@@ -79,14 +79,15 @@ void zcbuf_ctx_set_log(struct zcbuf_ctx *ctx, zcbuf_log_fn log, void *data);
  * @ZCBUF_BACKEND_DMA_HEAP: another heap in /dev/dma_heap
  * @ZCBUF_BACKEND_UDMABUF: /dev/udmabuf over a memfd
  * @ZCBUF_BACKEND_MEMFD: a memfd. Processes can share it, devices cannot
- * @ZCBUF_BACKEND_FOREIGN: not allocated here but imported from somewhere else
+ * @ZCBUF_BACKEND_FOREIGN: imported: a dma-buf of a driver, of another dma-heap or of
+ *	udmabuf. (What is zcbuf's own, or a memfd, is known again wherever it arrives.)
  */
 enum zcbuf_backend {
-	ZCBUF_BACKEND_ZCBUF	= 1 << 0,
-	ZCBUF_BACKEND_DMA_HEAP	= 1 << 1,
-	ZCBUF_BACKEND_UDMABUF	= 1 << 2,
-	ZCBUF_BACKEND_MEMFD	= 1 << 3,
-	ZCBUF_BACKEND_FOREIGN	= 1 << 4,
+	ZCBUF_BACKEND_ZCBUF = 1 << 0,
+	ZCBUF_BACKEND_DMA_HEAP = 1 << 1,
+	ZCBUF_BACKEND_UDMABUF = 1 << 2,
+	ZCBUF_BACKEND_MEMFD = 1 << 3,
+	ZCBUF_BACKEND_FOREIGN = 1 << 4,
 };
 
 /** zcbuf_backend_name - "zcbuf", "dma-heap", "udmabuf", "memfd", "foreign", or NULL */
@@ -157,7 +158,8 @@ int zcbuf_heap_open(struct zcbuf_ctx *ctx, const char *name, struct zcbuf_heap *
  *
  * Each allocation tries them in their order until one succeeds, so that a heap that
  * exists but is exhausted does not end the program; zcbuf_buffer_get_info() tells which
- * one a buffer came from. Errors: -ENOENT (no heap here meets the need), -EACCES (one
+ * one a buffer came from. Heaps of reserved memory, and heaps of which nothing is known, are
+ * opened only by their names. Errors: -ENOENT (no heap here meets the need), -EACCES (one
  * would, but may not be opened), -EINVAL, -ENOMEM, -EMFILE.
  */
 int zcbuf_heap_open_for(struct zcbuf_ctx *ctx, const struct zcbuf_heap_need *need,
@@ -174,7 +176,8 @@ struct zcbuf_buffer;
  * @flags: ZCBUF_ALLOC_* bits; a heap that cannot is passed over
  * @alignment: of the bus address of each contiguous piece, a power of two in bytes, or 0;
  *	a heap that cannot is passed over
- * @name: shown by /proc/PID/fdinfo and tools; NULL for none
+ * @name: shown by /proc/PID/fdinfo and tools; NULL for none, else up to 31 bytes without
+ *	control characters
  */
 struct zcbuf_alloc_options {
 	uint64_t flags;
@@ -187,7 +190,9 @@ struct zcbuf_alloc_options {
  * @size: bytes, at least 1; the buffer may be larger, see zcbuf_buffer_size()
  * @options: NULL for the defaults
  *
- * Errors: those of the last heap tried: -ENOMEM, -EINVAL, -EMFILE, -EINTR …
+ * Errors: -EINVAL (size 0, alignment or name not as described), -EOPNOTSUPP (no heap here can
+ * do that alignment or those flags), else those of the last heap tried: -ENOMEM, -EMFILE,
+ * -EINTR (killed) …
  */
 int zcbuf_heap_alloc(struct zcbuf_heap *heap, size_t size,
 		     const struct zcbuf_alloc_options *options,
@@ -197,7 +202,9 @@ int zcbuf_heap_alloc(struct zcbuf_heap *heap, size_t size,
  * zcbuf_buffer_import - use a dma-buf or memfd that somebody else made
  * @fd: duplicated; the caller keeps its own
  *
- * Errors: -EBADF, -EINVAL (neither dma-buf nor memfd), -EMFILE, -ENOMEM.
+ * A memfd must be sealed with F_SEAL_SHRINK: whoever else holds it could otherwise shrink it,
+ * and the next touch of the mapping would be a SIGBUS. Errors: -EBADF, -EINVAL (neither
+ * dma-buf nor such a memfd), -EMFILE, -ENOMEM.
  */
 int zcbuf_buffer_import(struct zcbuf_ctx *ctx, int fd, struct zcbuf_buffer **buffer);
 struct zcbuf_buffer *zcbuf_buffer_ref(struct zcbuf_buffer *buffer);
@@ -302,7 +309,7 @@ int zcbuf_buffer_get_info(struct zcbuf_buffer *buffer, struct zcbuf_buffer_info 
  * @socket: a connected AF_UNIX socket of any type
  *
  * The receiver gets a file descriptor of its own; either side may close first. Errors:
- * those of sendmsg(2).
+ * those of sendmsg(2), -EAFNOSUPPORT (not a Unix socket).
  */
 int zcbuf_buffer_send(struct zcbuf_buffer *buffer, int socket);
 
@@ -310,7 +317,9 @@ int zcbuf_buffer_send(struct zcbuf_buffer *buffer, int socket);
  * zcbuf_buffer_recv - receive what zcbuf_buffer_send() sent
  *
  * Errors: those of recvmsg(2); -ECONNRESET (the other end closed), -EPROTO (something
- * else arrived; it was discarded), -EMFILE (no room for the file descriptor).
+ * else arrived; it was discarded, and a SOCK_STREAM socket should be closed, because nobody
+ * knows where the next message begins), -EMFILE (no room for the file descriptor; the message
+ * is lost).
  */
 int zcbuf_buffer_recv(struct zcbuf_ctx *ctx, int socket, struct zcbuf_buffer **buffer);
 

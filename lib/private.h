@@ -130,6 +130,9 @@ extern const struct backend backend_memfd;
 /* A memfd of whole pages that can never change its size. */
 int memfd_new(const char *name, size_t size);
 
+/* Whether there is probably memory for @size more bytes. */
+bool memory_suffices(uint64_t size);
+
 /* ---- buffers ------------------------------------------------------------------------- */
 
 /* Makes a buffer of @fd, which it takes over if it succeeds. */

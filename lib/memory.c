@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * How much memory is left. A memfd that gets no page is not told so by an error: the kernel
+ * kills a process instead. What is clearly too much must therefore not be tried.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "private.h"
+
+static void fclose_p(FILE **file)
+{
+	if (*file)
+		fclose(*file);
+}
+
+/* The number in the line that begins with @key, or 0. */
+static uint64_t number_in(const char *path, const char *key)
+{
+	_cleanup_(fclose_p) FILE *file = fopen(path, "re");
+	unsigned long long number = 0;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, strlen(key)) &&
+		    sscanf(line + strlen(key), "%llu", &number) == 1)
+			break;
+	return number;
+}
+
+static uint64_t left_in_machine(void)
+{
+	return (number_in("/proc/meminfo", "MemAvailable:") +
+		number_in("/proc/meminfo", "SwapFree:"))
+	       << 10;
+}
+
+/* In one cgroup: what is below its limit, and what it could give back at once. */
+static uint64_t left_in_cgroup(const char *directory)
+{
+	uint64_t limit, used, cached;
+	char path[1100];
+
+	snprintf(path, sizeof(path), "%s/memory.max", directory);
+	limit = number_in(path, "");
+	if (!limit)
+		return UINT64_MAX; /* "max", or the root, which has no such file */
+	snprintf(path, sizeof(path), "%s/memory.current", directory);
+	used = number_in(path, "");
+	snprintf(path, sizeof(path), "%s/memory.stat", directory);
+	cached = number_in(path, "inactive_file") + number_in(path, "active_file");
+	return used > limit + cached ? 0 : limit + cached - used;
+}
+
+static uint64_t left_in_all_cgroups(void)
+{
+	_cleanup_(fclose_p) FILE *file = fopen("/proc/self/cgroup", "re");
+	char line[1024], directory[sizeof(line) + 16];
+	uint64_t left = UINT64_MAX, here;
+	bool found = false;
+
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = !strncmp(line, "0::/", 4);
+	if (!found)
+		return UINT64_MAX;
+	line[strcspn(line, "\n")] = '\0';
+	snprintf(directory, sizeof(directory), "/sys/fs/cgroup%s", line + 3);
+	while (strlen(directory) > strlen("/sys/fs/cgroup")) {
+		here = left_in_cgroup(directory);
+		left = here < left ? here : left;
+		*strrchr(directory, '/') = '\0';
+	}
+	return left;
+}
+
+bool memory_suffices(uint64_t size)
+{
+	uint64_t needed = size + size / 64; /* page tables and the like */
+
+	return needed <= left_in_machine() && needed <= left_in_all_cgroups();
+}
