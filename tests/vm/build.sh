@@ -11,11 +11,10 @@ mapfile -t releases < <(awk '{ print $2 }' /boot/kernels)
 if [[ ! -e $build/build.ninja ]]; then
 	rm -rf "$build"
 	dirs=$(printf ",'/lib/modules/%s/build'" "${releases[@]}")
-	meson setup "$build" --prefix=/usr -Dwerror=true -Dtests=true -Dgst=enabled "-Dkernel_dir=[${dirs#,}]" > "$build.log" 2>&1 ||
-		{ cat "$build.log"; exit 1; }
+	meson setup "$build" --prefix=/usr -Dwerror=true -Dtests=true -Dgst=enabled "-Dkernel_dir=[${dirs#,}]"
 	echo "$guest" > "$build.guest"
 fi
-ninja -C "$build" --quiet
+ninja -C "$build"
 
 rm -rf "$root.new"
 meson install -C "$build" --no-rebuild --quiet --destdir "$PWD/$root.new"

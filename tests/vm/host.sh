@@ -3,6 +3,7 @@
 
 kernels=(6.1 6.12 7.3)
 default_kernel=7.3
+vm_died=70 # the status of a command whose machine went away
 # shellcheck disable=SC2154 # set by ./run
 vm=$checkout/tests/vm
 out=$checkout/out
@@ -33,8 +34,9 @@ prepare_host() {
 	((${#missing[@]})) || return 0
 	command -v apt-get > /dev/null || die "needs these first, and can install them only on Debian and Ubuntu: ${missing[*]}"
 	say "installing ${packages[*]} (the virtual machine and what makes its system)"
-	with_log "$cache/host-packages.log" "installing host packages" \
-		install_host_packages "${packages[@]}"
+	local log=$cache/host-packages.log
+	with_log "$log" 'installing host packages' install_host_packages "${packages[@]}" ||
+		{ tail -n 30 "$log" >&2; die "apt-get could not install them; all it said: $log"; }
 }
 
 install_host_packages() {
@@ -42,29 +44,27 @@ install_host_packages() {
 	"${install[@]}" "$@" || { as_root apt-get -q update && "${install[@]}" "$@"; }
 }
 
-# with_log LOG WHAT COMMAND…: progress on the terminal, the output in LOG and, when it fails, on stderr
+# with_log LOG WHAT COMMAND…: the output goes to LOG; a terminal sees its last line, others a sign of life
 with_log() {
-	local log=$1 what=$2 start=$SECONDS pid last status=0
+	local log=$1 what=$2 start=$SECONDS pid i
 	shift 2
 	mkdir -p "${log%/*}"
 	"$@" > "$log" 2>&1 < /dev/null &
 	pid=$!
-	last=$start
-	while kill -0 "$pid" 2> /dev/null; do
-		if [[ -t 2 ]]; then
-			printf '\r\e[Kzcbuf: %s, %d s: %.60s' "$what" $((SECONDS - start)) "$(tail -n 1 "$log" | tr -cd '[:print:]')" >&2
-		elif ((SECONDS - last >= 20)); then
-			say "$what, $((SECONDS - start)) s: $(tail -n 1 "$log" | tr -cd '[:print:]' | cut -c 1-60)"
-			last=$SECONDS
+	for ((i = 0; ; i++)); do
+		kill -0 "$pid" 2> /dev/null || break
+		if [[ -t 2 ]] && ((i >= 5)); then
+			printf '\r\e[Kzcbuf: %s, %d s: %.60s' "$what" $((SECONDS - start)) "$(last_line "$log")" >&2
+		elif ((i % 100 == 99)); then
+			say "$what, $((SECONDS - start)) s: $(last_line "$log")"
 		fi
-		sleep 0.5
+		sleep 0.2
 	done
 	if [[ -t 2 ]]; then printf '\r\e[K' >&2; fi
-	wait "$pid" || status=$?
-	((status == 0)) && return
-	tail -n 30 "$log" >&2
-	die "$what failed (status $status); all its output: $log"
+	wait "$pid"
 }
+
+last_line() { tail -n 1 "$1" | tr -cd '[:print:]' | cut -c 1-60; }
 
 # The guest's root is named after what it is made of; whoever uses it holds a shared lock on its name.
 prepare_guest() {
@@ -91,7 +91,8 @@ make_guest() {
 	say "making the guest's system: Debian trixie and ${#kernels[@]} kernels, 3 GB in $cache, some 2 to 4 minutes, once"
 	as_root rm -rf --one-file-system "$cache"/new.*
 	trap 'as_root rm -rf --one-file-system "$cache"/new.*' EXIT
-	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$cache/new.$$"
+	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$cache/new.$$" ||
+		{ tail -n 30 "$guest.log" >&2; die "making the guest's system failed; all it said: $guest.log"; }
 	as_root mv -T "$cache/new.$$" "$guest"
 	trap - EXIT
 	say "the guest's system is ready ($((SECONDS - start)) s)"
@@ -112,12 +113,18 @@ in_guest_root() { as_root "$vm/chroot.sh" "$guest" "$checkout" "$(id -u):$(id -g
 
 # Compiles in the guest's root, natively. out/root is what the guest sees on top of its own root.
 build() {
+	local start=$SECONDS
 	[[ $checkout != *[[:space:]:]* ]] || die "cannot build in '$checkout': the kernel's make wants a path without spaces and colons"
 	mkdir -p "$out/root"
 	[[ -e $checkout/meson.build ]] || return 0
 	exec {lock}> "$out/build.lock"
 	flock "$lock"
-	in_guest_root "$vm/build.sh" "$guest" || die "the build failed"
+	with_log "$out/build.log" building in_guest_root "$vm/build.sh" "$guest" || {
+		# what succeeded before the first failure is of no interest
+		sed -n '/FAILED:\|ERROR\|[Ee]rror:/,$p' "$out/build.log" >&2
+		die "the build failed; all its output: $out/build.log"
+	}
+	((SECONDS - start < 3)) || say "built in $((SECONDS - start)) s"
 	exec {lock}>&-
 }
 
@@ -178,13 +185,16 @@ run_in_vm() {
 	write_qemu "$kernel" > "$dir/qemu"
 
 	if [[ -t 0 && -t 1 && -t 2 ]]; then tty=-t; elif [[ -t 0 ]]; then exec < /dev/null; fi
-	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0; ${*@Q}; exit \$?"
+	# The status comes back by way of out/, too: of a 255 alone nobody could say whether it is the command's or the wire's.
+	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0
+		${*@Q}; status=\$?; echo \$status > ${dir@Q}/status; exit \$status"
 	# shellcheck disable=SC2016 # for the shell of ProxyCommand, so that no path needs quoting
 	SHELL=/bin/sh ZCBUF_VM=$dir ssh -F none "$tty" -e none -o ProxyCommand='bash "$ZCBUF_VM/qemu"' \
-		-o ConnectTimeout=180 -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR \
+		-o ConnectTimeout=180 -o ServerAliveInterval=30 -o ServerAliveCountMax=10 -o LogLevel=QUIET \
+		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
 		-o IdentityAgent=none -o PreferredAuthentications=none root@guest "$remote" || status=$?
-	if ((status == 255)) && vm_died "$dir"; then
-		status=70
+	if ((status == 255)) && [[ ! -s $dir/status ]]; then
+		status=$vm_died
 		report_death "$kernel" "$dir"
 	fi
 	end_vm "$dir"
@@ -216,17 +226,6 @@ write_qemu() {
 	printf ' 2> qemu.log\n'
 }
 
-# A machine that we end says so in its log; one that ends by itself has crashed.
-vm_died() {
-	local dir=$1 i
-	for ((i = 0; i < 50; i++)); do
-		grep -qs 'terminating on signal' "$dir/qemu.log" && return 1
-		vm_runs "$dir" || break
-		sleep 0.1
-	done
-	! grep -qs 'terminating on signal' "$dir/qemu.log"
-}
-
 vm_runs() { [[ -s $1/pid ]] && kill -0 "$(< "$1/pid")" 2> /dev/null; }
 
 report_death() {
@@ -236,12 +235,10 @@ report_death() {
 		return
 	fi
 	cp "$dir/console.log" "$kept"
-	if vm_runs "$dir"; then
-		say "the virtual machine with Linux $kernel does not answer; the end of its console ($kept):"
-	elif grep -q 'Kernel panic' "$kept"; then
+	if grep -q 'Kernel panic' "$kept"; then
 		say "Linux $kernel crashed; the end of its console ($kept):"
 	else
-		say "the virtual machine with Linux $kernel ended unexpectedly; the end of its console ($kept):"
+		say "the virtual machine with Linux $kernel ended or does not answer; the end of its console ($kept):"
 	fi
 	{ tail -n 30 "$kept"; cat "$dir/qemu.log"; } >&2
 }
@@ -253,4 +250,31 @@ end_vm() {
 		kill -KILL "$pid" 2> /dev/null || true
 	fi
 	rm -rf "$dir"
+}
+
+# test_in_vm KERNEL [NAMES…]: runs the test programs; after a crash the rest of them, in a new machine.
+test_in_vm() {
+	local kernel=$1 results=out/test/$1 running status
+	shift
+	cd "$checkout" || return
+	mkdir -p "$results"
+	while :; do
+		status=0
+		run_in_vm "$kernel" tests/vm/test-all "$kernel" "$results" "$@" 2> "$results/machine.log" || status=$?
+		((status)) || break
+		running=$(cat "$results/running" 2> /dev/null) || running=machine
+		rm -f "$results/running"
+		printf '%-5s %-32s %s\n' "$kernel" "$running" '1 FAILED: the machine died or could not start'
+		sed "s/^/$kernel     /" "$results/machine.log"
+		cp "$out/vm/$kernel.console.log" "$results/${running//\//-}.console.log" || true
+		echo "$running 0 1 0" >> "$results/results"
+		[[ $running != machine ]] || break
+	done
+}
+
+# The tests of the source itself need no machine: the guest's root has the tools.
+test_on_host() {
+	mkdir -p "$out/test/source"
+	[[ -d $checkout/tests/static ]] || return 0
+	in_guest_root tests/vm/run-tests source out/test/source "$checkout/tests/static" "$@"
 }
