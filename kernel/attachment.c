@@ -71,22 +71,60 @@ void zcbuf_attachment_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *
 	kfree(a);
 }
 
+/* Memory without pages is mapped as a resource: the CPU's caches have no part in it. */
+static void zcbuf_attachment_unmap_phys(struct zcbuf_attachment *a, enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_sg(&a->sgt, sg, i) {
+		if (!sg_dma_len(sg))
+			break;
+		dma_unmap_resource(a->dev, sg_dma_address(sg), sg_dma_len(sg), dir, 0);
+		sg_dma_len(sg) = 0;
+	}
+}
+
+static int zcbuf_attachment_map_phys(struct zcbuf_attachment *a, phys_addr_t phys,
+				     enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_sg(&a->sgt, sg, i) {
+		dma_addr_t addr = dma_map_resource(a->dev, phys, sg->length, dir, 0);
+
+		if (dma_mapping_error(a->dev, addr)) {
+			zcbuf_attachment_unmap_phys(a, dir);
+			return -EIO;
+		}
+		sg_dma_address(sg) = addr;
+		sg_dma_len(sg) = sg->length;
+		phys += sg->length;
+	}
+	a->sgt.nents = a->sgt.orig_nents;
+	return 0;
+}
+
 /* An attachment has one mapping at a time: its table holds one set of bus addresses. */
 struct sg_table *zcbuf_attachment_map(struct dma_buf_attachment *attachment,
 				      enum dma_data_direction dir)
 {
 	struct zcbuf_view *view = attachment->dmabuf->priv;
+	const struct zcbuf_heap_ops *ops = view->buf->heap->ops;
 	struct zcbuf_attachment *a = attachment->priv;
-	int err;
+	int err = -EBUSY;
 
 	mutex_lock(&view->buf->lock);
-	if (a->dir != DMA_NONE) {
-		err = -EBUSY;
-	} else {
+	if (a->dir != DMA_NONE)
+		goto unlock;
+	if (ops->page)
 		err = dma_map_sgtable(a->dev, &a->sgt, dir, 0);
-		if (!err)
-			a->dir = dir;
-	}
+	else
+		err = zcbuf_attachment_map_phys(a, ops->phys(view->buf) + a->offset, dir);
+	if (!err)
+		a->dir = dir;
+unlock:
 	mutex_unlock(&view->buf->lock);
 	return err ? ERR_PTR(err) : &a->sgt;
 }
@@ -99,7 +137,10 @@ void zcbuf_attachment_unmap(struct dma_buf_attachment *attachment, struct sg_tab
 
 	mutex_lock(&view->buf->lock);
 	a->dir = DMA_NONE;
-	dma_unmap_sgtable(a->dev, sgt, dir, 0);
+	if (view->buf->heap->ops->page)
+		dma_unmap_sgtable(a->dev, sgt, dir, 0);
+	else
+		zcbuf_attachment_unmap_phys(a, dir);
 	mutex_unlock(&view->buf->lock);
 }
 
@@ -131,6 +172,8 @@ static void zcbuf_attachments_sync(struct zcbuf_buffer *buf, size_t offset, size
 {
 	struct zcbuf_attachment *a;
 
+	if (!buf->heap->ops->page)
+		return;
 	mutex_lock(&buf->lock);
 	list_for_each_entry(a, &buf->attachments, link) {
 		size_t from = max(offset, a->offset);

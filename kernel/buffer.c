@@ -119,11 +119,49 @@ static vm_fault_t zcbuf_vma_fault(struct vm_fault *vmf)
 			       buf->heap->ops->page(buf, vmf->pgoff, &run));
 }
 
-static const struct vm_operations_struct zcbuf_vm_ops = {
+static const struct vm_operations_struct zcbuf_page_vm_ops = {
 	.open	= zcbuf_vma_open,
 	.close	= zcbuf_vma_close,
 	.fault	= zcbuf_vma_fault,
 };
+
+/* ptrace() and /proc/PID/mem reach what they cannot pin through the kernel's mapping. */
+static int zcbuf_vma_access(struct vm_area_struct *vma, unsigned long addr, void *data,
+			    int len, int write)
+{
+	struct zcbuf_buffer *buf = vma->vm_private_data;
+	size_t offset = (addr - vma->vm_start) + (vma->vm_pgoff << PAGE_SHIFT);
+	struct iosys_map map;
+
+	/* Whoever forces his way past the rights of this mapping is not let in. */
+	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ)))
+		return -EACCES;
+	len = min_t(unsigned long, len, vma->vm_end - addr);
+	buf->heap->ops->kernel_map(buf, &map);
+	if (write)
+		iosys_map_memcpy_to(&map, offset, data, len);
+	else
+		iosys_map_memcpy_from(data, &map, offset, len);
+	return len;
+}
+
+static const struct vm_operations_struct zcbuf_pfn_vm_ops = {
+	.open	= zcbuf_vma_open,
+	.close	= zcbuf_vma_close,
+	.access	= zcbuf_vma_access,
+};
+
+static pgprot_t zcbuf_buffer_prot(struct zcbuf_buffer *buf, pgprot_t prot)
+{
+	switch (buf->heap->cache_mode) {
+	case ZCBUF_WRITE_COMBINED:
+		return pgprot_writecombine(prot);
+	case ZCBUF_UNCACHED:
+		return pgprot_noncached(prot);
+	default:
+		return prot;
+	}
+}
 
 static int zcbuf_buffer_insert_pages(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
 {
@@ -136,6 +174,7 @@ static int zcbuf_buffer_insert_pages(struct zcbuf_buffer *buf, struct vm_area_st
 	pages = (struct page **)__get_free_page(GFP_KERNEL);
 	if (!pages)
 		return -ENOMEM;
+	vm_flags_mod(vma, VM_MIXEDMAP, 0);
 	while (index < end && !err) {
 		unsigned long n = 0, left, run, i;
 
@@ -176,24 +215,34 @@ int zcbuf_buffer_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
 		return -EINVAL;
 	if (vma->vm_flags & VM_EXEC)
 		return -EPERM;
-	vm_flags_mod(vma, VM_MIXEDMAP | VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
+	vma->vm_page_prot = zcbuf_buffer_prot(buf, vma->vm_page_prot);
 
-	err = zcbuf_buffer_insert_pages(buf, vma);
+	if (buf->heap->ops->mmap)
+		err = buf->heap->ops->mmap(buf, vma);
+	else
+		err = zcbuf_buffer_insert_pages(buf, vma);
 	if (err)
 		return err;
-	vma->vm_ops = &zcbuf_vm_ops;
+	vma->vm_ops = buf->heap->ops->mmap ? &zcbuf_pfn_vm_ops : &zcbuf_page_vm_ops;
 	vma->vm_private_data = buf;
 	zcbuf_vma_open(vma);
 	return 0;
 }
 
-/* The piece at page @index: its first page, and its length in pages, up to @end and @most. */
+/*
+ * The contiguous piece at page @index: its first page, NULL if the heap has none, and its
+ * length in pages, up to page @end and to @most.
+ */
 static struct page *zcbuf_buffer_piece(struct zcbuf_buffer *buf, unsigned long index,
 				       unsigned long end, unsigned long most,
 				       unsigned long *npages)
 {
-	struct page *page = buf->heap->ops->page(buf, index, npages);
+	struct page *page = NULL;
 
+	*npages = end - index;
+	if (buf->heap->ops->page)
+		page = buf->heap->ops->page(buf, index, npages);
 	*npages = min3(*npages, end - index, most);
 	return page;
 }
@@ -226,8 +275,9 @@ int zcbuf_buffer_sgt(struct zcbuf_buffer *buf, size_t offset, size_t length,
 	return 0;
 }
 
-/** zcbuf_buffer_vmap() - map a range into the kernel; NULL if there is no room */
-void *zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length)
+/** zcbuf_buffer_vmap() - map a range into the kernel */
+int zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length,
+		      struct iosys_map *map)
 {
 	unsigned long first = offset >> PAGE_SHIFT;
 	unsigned long count = length >> PAGE_SHIFT;
@@ -235,27 +285,37 @@ void *zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length)
 	struct page **pages, *page;
 	void *vaddr;
 
+	if (buf->heap->ops->kernel_map) {
+		buf->heap->ops->kernel_map(buf, map);
+		iosys_map_incr(map, offset);
+		return 0;
+	}
 	page = buf->heap->ops->page(buf, first, &run);
-	if (run >= count && !PageHighMem(page))
-		return page_address(page);
+	if (run >= count && !PageHighMem(page)) {
+		iosys_map_set_vaddr(map, page_address(page));
+		return 0;
+	}
 
 	pages = kvmalloc_array(count, sizeof(*pages), GFP_KERNEL);
 	if (!pages)
-		return NULL;
+		return -ENOMEM;
 	for (index = 0; index < count; index += run) {
 		page = zcbuf_buffer_piece(buf, first + index, first + count, count, &run);
 		for (i = 0; i < run; i++)
 			pages[index + i] = zcbuf_nth_page(page, i);
 	}
-	vaddr = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+	vaddr = vmap(pages, count, VM_MAP, zcbuf_buffer_prot(buf, PAGE_KERNEL));
 	kvfree(pages);
-	return vaddr;
+	if (!vaddr)
+		return -ENOMEM;
+	iosys_map_set_vaddr(map, vaddr);
+	return 0;
 }
 
-void zcbuf_buffer_vunmap(struct zcbuf_buffer *buf, void *vaddr)
+void zcbuf_buffer_vunmap(struct zcbuf_buffer *buf, struct iosys_map *map)
 {
-	if (is_vmalloc_addr(vaddr))
-		vunmap(vaddr);
+	if (!buf->heap->ops->kernel_map && is_vmalloc_addr(map->vaddr))
+		vunmap(map->vaddr);
 }
 
 /** zcbuf_buffer_info() - fill in what concerns the buffer, not one view of it */

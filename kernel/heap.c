@@ -193,7 +193,7 @@ static struct class zcbuf_heap_class = {
 
 u64 zcbuf_heap_max_size(const struct zcbuf_heap *heap)
 {
-	return (u64)totalram_pages() << PAGE_SHIFT;
+	return heap->max_size ?: (u64)totalram_pages() << PAGE_SHIFT;
 }
 
 struct zcbuf_heap *zcbuf_heap_at(unsigned int index)

@@ -17,6 +17,7 @@
 #include <linux/cdev.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
+#include <linux/iosys-map.h>
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/rbtree.h>
@@ -30,8 +31,7 @@ struct zcbuf_file;
 /**
  * struct zcbuf_heap_ops - how a heap makes memory and maps it
  *
- * A heap whose memory consists of pages that may be pinned gives @page, and needs nothing
- * else to map it. Another one gives @mmap, @get_sgt and, if it can, @vmap.
+ * A heap gives @page, or @phys if its memory has no struct page.
  */
 struct zcbuf_heap_ops {
 	/**
@@ -49,6 +49,21 @@ struct zcbuf_heap_ops {
 	 */
 	struct page *(*page)(struct zcbuf_buffer *buf, unsigned long index,
 			     unsigned long *run);
+
+	/** @phys: where the buffer begins on the bus, if it has no pages. */
+	phys_addr_t (*phys)(struct zcbuf_buffer *buf);
+
+	/**
+	 * @mmap: fill @vma, whose &vm_area_struct.vm_pgoff counts pages of @buf. Without
+	 * it the pages are inserted, and can then be pinned.
+	 */
+	int (*mmap)(struct zcbuf_buffer *buf, struct vm_area_struct *vma);
+
+	/**
+	 * @kernel_map: where the kernel sees the buffer for as long as it lives. Without
+	 * it each vmap() maps the pages anew. Heaps with @mmap must have it.
+	 */
+	void (*kernel_map)(struct zcbuf_buffer *buf, struct iosys_map *map);
 };
 
 /**
@@ -58,6 +73,7 @@ struct zcbuf_heap_ops {
  * @kind: &enum zcbuf_heap_kind
  * @cache_mode: &enum zcbuf_cache_mode
  * @capabilities: ZCBUF_HEAP_CAP_* bits
+ * @max_size: bytes of the largest buffer, 0 for all that memory could hold
  * @max_alignment: bytes
  * @used_bytes: in living buffers
  * @used_buffers: living buffers
@@ -69,6 +85,7 @@ struct zcbuf_heap {
 	u32 kind;
 	u32 cache_mode;
 	u64 capabilities;
+	u64 max_size;
 	u64 max_alignment;
 	atomic64_t used_bytes;
 	atomic64_t used_buffers;
@@ -114,13 +131,14 @@ struct zcbuf_buffer {
 /**
  * struct zcbuf_view - one dma-buf: a buffer or a part of it, with rights
  * @buf: the buffer, on which it holds a reference
- * @offset: first byte, page-aligned; the length is that of the dma-buf
- * @flags: ZCBUF_VIEW_DEVICE_READ_ONLY or 0; read-only is the mode of the file
+ * @offset: first byte, page-aligned
+ *
+ * The length is that of the dma-buf, read-only is the mode of its file, and device-read-only
+ * a set of dma_buf_ops of its own.
  */
 struct zcbuf_view {
 	struct zcbuf_buffer *buf;
 	size_t offset;
-	u64 flags;
 };
 
 /* heap.c */
@@ -141,14 +159,16 @@ void zcbuf_buffer_put(struct zcbuf_buffer *buf);
 int zcbuf_buffer_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma);
 int zcbuf_buffer_sgt(struct zcbuf_buffer *buf, size_t offset, size_t length,
 		     size_t max_segment, struct sg_table *sgt);
-void *zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length);
-void zcbuf_buffer_vunmap(struct zcbuf_buffer *buf, void *vaddr);
+int zcbuf_buffer_vmap(struct zcbuf_buffer *buf, size_t offset, size_t length,
+		      struct iosys_map *map);
+void zcbuf_buffer_vunmap(struct zcbuf_buffer *buf, struct iosys_map *map);
 void zcbuf_buffer_info(struct zcbuf_buffer *buf, struct zcbuf_ioc_info *info);
 
 /* view.c */
 struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_t length,
-				  u64 flags, u32 fd_flags, const char *name);
+				  int access, bool device_read_only, const char *name);
 struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf);
+u64 zcbuf_view_flags(struct dma_buf *dmabuf);
 int zcbuf_view_begin(struct dma_buf *dmabuf, size_t offset, size_t length,
 		     enum dma_data_direction access);
 void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
@@ -171,7 +191,26 @@ int zcbuf_control_init(void);
 void zcbuf_control_exit(void);
 long zcbuf_heap_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
-/* heap_*.c */
-extern struct zcbuf_heap zcbuf_heap_system;
+/* chunk.c */
+
+/* What one page table entry maps, as far as the page allocator has so much in one piece. */
+#define ZCBUF_BUDDY_SIZE	(PAGE_SIZE * MAX_ORDER_NR_PAGES)
+#define ZCBUF_MAX_CHUNK		(PMD_SIZE < ZCBUF_BUDDY_SIZE ? PMD_SIZE : ZCBUF_BUDDY_SIZE)
+
+int zcbuf_chunks_alloc(struct zcbuf_buffer *buf);
+void zcbuf_chunks_free(struct zcbuf_buffer *buf);
+struct page *zcbuf_chunks_page(struct zcbuf_buffer *buf, unsigned long index,
+			       unsigned long *run);
+
+/* heap_*.c: each registers its heap, or says why it cannot */
+int zcbuf_system_init(void);
+int zcbuf_system_wc_init(void);
+int zcbuf_contig_init(void);
+int zcbuf_coherent_init(void);
+int zcbuf_vmalloc_init(void);
+int zcbuf_carveout_init(void);
+void zcbuf_contig_exit(void);
+void zcbuf_coherent_exit(void);
+void zcbuf_carveout_exit(void);
 
 #endif /* ZCBUF_INTERNAL_H */

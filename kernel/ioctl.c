@@ -86,7 +86,8 @@ static struct dma_buf *zcbuf_alloc(struct zcbuf_file *zfile, struct zcbuf_ioc_al
 	if (err)
 		dmabuf = ERR_PTR(err);
 	else
-		dmabuf = zcbuf_view_export(buf, 0, buf->size, 0, alloc->fd_flags, alloc->name);
+		dmabuf = zcbuf_view_export(buf, 0, buf->size, alloc->fd_flags & O_ACCMODE,
+					   false, alloc->name);
 	alloc->size = buf->size;
 	alloc->mmap_offset = (u64)buf->file_page << PAGE_SHIFT;
 	/* The dma-buf has its own reference; without one this is the end of the buffer. */
@@ -201,26 +202,25 @@ static void zcbuf_dma_buf_name(struct dma_buf *dmabuf, char *name)
 }
 
 /* A view inherits every limit of its parent, of which @args may only add more. */
-static struct dma_buf *zcbuf_narrow(struct dma_buf *parent, const struct zcbuf_ioc_view *args)
+static struct dma_buf *zcbuf_narrow(struct dma_buf *parent,
+				    const struct zcbuf_ioc_view *args)
 {
 	struct zcbuf_view *view = zcbuf_view_of(parent);
-	fmode_t mode = parent->file->f_mode;
+	u64 flags = args->flags | zcbuf_view_flags(parent);
 	char name[ZCBUF_NAME_LEN];
 	u64 length = args->length;
-	bool writable;
 
-	if (!(mode & FMODE_READ))
+	if (!(parent->file->f_mode & FMODE_READ))
 		return ERR_PTR(-EACCES);
 	if (!PAGE_ALIGNED(args->offset) || !PAGE_ALIGNED(length) ||
 	    args->offset >= parent->size || length > parent->size - args->offset)
 		return ERR_PTR(-EINVAL);
 	if (!length)
 		length = parent->size - args->offset;
-	writable = mode & FMODE_WRITE && !(args->flags & VALID_VIEW_FLAGS);
 	zcbuf_dma_buf_name(parent, name);
 	return zcbuf_view_export(view->buf, view->offset + args->offset, length,
-				 (view->flags | args->flags) & ZCBUF_VIEW_DEVICE_READ_ONLY,
-				 writable ? O_RDWR : O_RDONLY, name);
+				 flags ? O_RDONLY : O_RDWR,
+				 flags & ZCBUF_VIEW_DEVICE_READ_ONLY, name);
 }
 
 static long zcbuf_ioctl_view(unsigned int cmd, void __user *arg)
@@ -241,7 +241,8 @@ static long zcbuf_ioctl_view(unsigned int cmd, void __user *arg)
 	dma_buf_put(parent);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
-	return zcbuf_publish(dmabuf, args.fd_flags, &args.view_fd, arg, &args, sizeof(args));
+	return zcbuf_publish(dmabuf, args.fd_flags, &args.view_fd, arg, &args,
+			     sizeof(args));
 }
 
 static long zcbuf_ioctl_sync(unsigned int cmd, void __user *arg)
@@ -306,9 +307,7 @@ static long zcbuf_ioctl_info(unsigned int cmd, void __user *arg)
 	info.size = dmabuf->size;
 	info.offset = view->offset;
 	info.inode = file_inode(dmabuf->file)->i_ino;
-	info.view_flags = view->flags;
-	if (!(dmabuf->file->f_mode & FMODE_WRITE))
-		info.view_flags |= ZCBUF_VIEW_READ_ONLY;
+	info.view_flags = zcbuf_view_flags(dmabuf);
 	zcbuf_buffer_info(view->buf, &info);
 	zcbuf_dma_buf_name(dmabuf, info.name);
 	dma_buf_put(dmabuf);

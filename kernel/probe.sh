@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# Usage: probe.sh HEADER CC CFLAGS...
+# Usage: probe.sh HEADER SYMVERS CC CFLAGS...
 # Writes HEADER with a #define for each probe that compiles against this kernel. What the
 # compiler said about the others is in HEADER.log.
 set -eu
 header=$1
-shift
+symvers=$2
+shift 2
 compiler="$*"
 
 : >"$header.new"
@@ -17,6 +18,16 @@ probe() {
 	if $compiler -Werror -x c -c -o /dev/null - >>"$header.log" 2>&1; then
 		echo "#define $1 1" >>"$header.new"
 	fi
+}
+
+# exported MACRO SYMBOL...: define MACRO if modules may use all the symbols
+exported() {
+	macro=$1
+	shift
+	for symbol; do
+		grep -q "	$symbol	" "$symvers" || return 0
+	done
+	echo "#define $macro 1" >>"$header.new"
 }
 
 # Everything else is meaningless when not even this compiles.
@@ -45,6 +56,8 @@ probe ZCBUF_HAVE_BARE_IMPORT_NS <<EOF
 #include <linux/module.h>
 MODULE_IMPORT_NS(DMA_BUF);
 EOF
+
+exported ZCBUF_HAVE_CMA cma_alloc cma_release dev_get_cma_area
 
 if cmp -s "$header.new" "$header"; then
 	rm "$header.new"

@@ -8,12 +8,10 @@
 #include "compat.h"
 #include "internal.h"
 
-static struct sg_table *zcbuf_view_map(struct dma_buf_attachment *attachment,
-				       enum dma_data_direction dir)
+static struct sg_table *zcbuf_view_map_read_only(struct dma_buf_attachment *attachment,
+						 enum dma_data_direction dir)
 {
-	struct zcbuf_view *view = attachment->dmabuf->priv;
-
-	if (view->flags & ZCBUF_VIEW_DEVICE_READ_ONLY && dir != DMA_TO_DEVICE)
+	if (dir != DMA_TO_DEVICE)
 		return ERR_PTR(-EACCES);
 	return zcbuf_attachment_map(attachment, dir);
 }
@@ -69,23 +67,15 @@ static int zcbuf_view_mmap(struct dma_buf *dmabuf, struct vm_area_struct *vma)
 static int zcbuf_view_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct zcbuf_view *view = dmabuf->priv;
-	void *vaddr;
 
-	/* A kernel mapping has no direction: whoever has it can write. */
-	if (view->flags & ZCBUF_VIEW_DEVICE_READ_ONLY)
-		return -EACCES;
-	vaddr = zcbuf_buffer_vmap(view->buf, view->offset, dmabuf->size);
-	if (!vaddr)
-		return -ENOMEM;
-	iosys_map_set_vaddr(map, vaddr);
-	return 0;
+	return zcbuf_buffer_vmap(view->buf, view->offset, dmabuf->size, map);
 }
 
 static void zcbuf_view_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 {
 	struct zcbuf_view *view = dmabuf->priv;
 
-	zcbuf_buffer_vunmap(view->buf, map->vaddr);
+	zcbuf_buffer_vunmap(view->buf, map);
 }
 
 static void zcbuf_view_release(struct dma_buf *dmabuf)
@@ -100,7 +90,7 @@ static void zcbuf_view_release(struct dma_buf *dmabuf)
 static const struct dma_buf_ops zcbuf_view_ops = {
 	.attach			= zcbuf_attachment_attach,
 	.detach			= zcbuf_attachment_detach,
-	.map_dma_buf		= zcbuf_view_map,
+	.map_dma_buf		= zcbuf_attachment_map,
 	.unmap_dma_buf		= zcbuf_attachment_unmap,
 	.begin_cpu_access	= zcbuf_view_begin_cpu_access,
 	.end_cpu_access		= zcbuf_view_end_cpu_access,
@@ -110,10 +100,39 @@ static const struct dma_buf_ops zcbuf_view_ops = {
 	.release		= zcbuf_view_release,
 };
 
+/*
+ * No device writes through this one. A kernel mapping has no direction: whoever has one
+ * can write. So there is no vmap, which the core answers for us.
+ */
+static const struct dma_buf_ops zcbuf_view_device_read_only_ops = {
+	.attach			= zcbuf_attachment_attach,
+	.detach			= zcbuf_attachment_detach,
+	.map_dma_buf		= zcbuf_view_map_read_only,
+	.unmap_dma_buf		= zcbuf_attachment_unmap,
+	.begin_cpu_access	= zcbuf_view_begin_cpu_access,
+	.end_cpu_access		= zcbuf_view_end_cpu_access,
+	.mmap			= zcbuf_view_mmap,
+	.release		= zcbuf_view_release,
+};
+
 /** zcbuf_view_of() - the view that @dmabuf is, or NULL if it is not of zcbuf */
 struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf)
 {
-	return dmabuf->ops == &zcbuf_view_ops ? dmabuf->priv : NULL;
+	if (dmabuf->ops == &zcbuf_view_ops || dmabuf->ops == &zcbuf_view_device_read_only_ops)
+		return dmabuf->priv;
+	return NULL;
+}
+
+/** zcbuf_view_flags() - the ZCBUF_VIEW_* bits that limit @dmabuf */
+u64 zcbuf_view_flags(struct dma_buf *dmabuf)
+{
+	u64 flags = 0;
+
+	if (!(dmabuf->file->f_mode & FMODE_WRITE))
+		flags |= ZCBUF_VIEW_READ_ONLY;
+	if (dmabuf->ops == &zcbuf_view_device_read_only_ops)
+		flags |= ZCBUF_VIEW_DEVICE_READ_ONLY;
+	return flags;
 }
 
 /**
@@ -121,12 +140,12 @@ struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf)
  * @buf: the buffer; the dma-buf takes a reference of its own
  * @offset: first byte, page-aligned
  * @length: bytes, page-aligned
- * @flags: ZCBUF_VIEW_DEVICE_READ_ONLY or 0
- * @fd_flags: access mode of the file
+ * @access: O_RDONLY, O_WRONLY or O_RDWR, for mappings
+ * @device_read_only: no device may write through it
  * @name: may be empty
  */
 struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_t length,
-				  u64 flags, u32 fd_flags, const char *name)
+				  int access, bool device_read_only, const char *name)
 {
 	DEFINE_DMA_BUF_EXPORT_INFO(exp_info);
 	struct zcbuf_view *view;
@@ -137,12 +156,11 @@ struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_
 		return ERR_PTR(-ENOMEM);
 	view->buf = buf;
 	view->offset = offset;
-	view->flags = flags;
 
 	exp_info.exp_name = buf->heap->name;
-	exp_info.ops = &zcbuf_view_ops;
+	exp_info.ops = device_read_only ? &zcbuf_view_device_read_only_ops : &zcbuf_view_ops;
 	exp_info.size = length;
-	exp_info.flags = fd_flags & O_ACCMODE;
+	exp_info.flags = access;
 	exp_info.resv = &buf->resv;
 	exp_info.priv = view;
 	dmabuf = dma_buf_export(&exp_info);
