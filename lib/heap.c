@@ -329,7 +329,7 @@ static int source_refuses(const struct zcbuf_heap_info *info, size_t size,
 	if ((options->flags & ZCBUF_ALLOC_DMA32) &&
 	    !(info->capabilities & ZCBUF_HEAP_CAP_DMA32))
 		return -EOPNOTSUPP;
-	if (info->max_size && size > info->max_size)
+	if (size > SIZE_MAX / 2 || (info->max_size && size > info->max_size))
 		return -ENOMEM;
 	return 0;
 }

@@ -14,24 +14,26 @@ static void fclose_p(FILE **file)
 		fclose(*file);
 }
 
-/* The number in the line that begins with @key, or 0. */
-static uint64_t number_in(const char *path, const char *key)
+/* The number in the line that begins with @key, or @otherwise if there is none. */
+static uint64_t number_in(const char *path, const char *key, uint64_t otherwise)
 {
 	_cleanup_(fclose_p) FILE *file = fopen(path, "re");
-	unsigned long long number = 0;
+	unsigned long long number;
 	char line[256];
 
 	while (file && fgets(line, sizeof(line), file))
 		if (!strncmp(line, key, strlen(key)) &&
 		    sscanf(line + strlen(key), "%llu", &number) == 1)
-			break;
-	return number;
+			return number;
+	return otherwise;
 }
 
 static uint64_t left_in_machine(void)
 {
-	return (number_in("/proc/meminfo", "MemAvailable:") +
-		number_in("/proc/meminfo", "SwapFree:"))
+	const uint64_t unknown = UINT64_MAX >> 11; /* kB; the sum must not overflow */
+
+	return (number_in("/proc/meminfo", "MemAvailable:", unknown) +
+		number_in("/proc/meminfo", "SwapFree:", 0))
 	       << 10;
 }
 
@@ -41,14 +43,15 @@ static uint64_t left_in_cgroup(const char *directory)
 	uint64_t limit, used, cached;
 	char path[1100];
 
+	/* No number: it is "max", or the root, which has no such file. */
 	snprintf(path, sizeof(path), "%s/memory.max", directory);
-	limit = number_in(path, "");
-	if (!limit)
-		return UINT64_MAX; /* "max", or the root, which has no such file */
+	limit = number_in(path, "", UINT64_MAX);
+	if (limit == UINT64_MAX)
+		return limit;
 	snprintf(path, sizeof(path), "%s/memory.current", directory);
-	used = number_in(path, "");
+	used = number_in(path, "", 0);
 	snprintf(path, sizeof(path), "%s/memory.stat", directory);
-	cached = number_in(path, "inactive_file") + number_in(path, "active_file");
+	cached = number_in(path, "inactive_file", 0) + number_in(path, "active_file", 0);
 	return used > limit + cached ? 0 : limit + cached - used;
 }
 
