@@ -6,6 +6,7 @@
 #include <linux/scatterlist.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "internal.h"
 
 /**
@@ -34,7 +35,10 @@ int zcbuf_attachment_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *a
 	size_t max_segment;
 	int err;
 
-	a = kzalloc(sizeof(*a), GFP_KERNEL);
+	/* An importer that looks for pages would find none. */
+	if (!buf->heap->ops->page && !attachment->peer2peer)
+		return -EOPNOTSUPP;
+	a = kzalloc_obj(*a, GFP_KERNEL);
 	if (!a)
 		return -ENOMEM;
 	a->dev = attachment->dev;

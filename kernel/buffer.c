@@ -39,7 +39,7 @@ struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_heap *heap, u64 size, u64 a
 	if (size > zcbuf_heap_max_size(heap))
 		return ERR_PTR(-ENOMEM);
 
-	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
+	buf = kzalloc_obj(*buf, GFP_KERNEL_ACCOUNT);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&buf->ref);

@@ -16,14 +16,14 @@
  * struct zcbuf_file - one open heap node, and where mmap() on it finds which buffer
  * @ref: the open file has one reference, and each buffer that it allocated
  * @heap: the heap
- * @lock: guards @buffers and @next
+ * @lock: innermost
  * @buffers: living buffers by offset. A buffer takes itself out when it dies
  * @next: where the search for a free offset begins
  */
 struct zcbuf_file {
 	struct kref ref;
 	struct zcbuf_heap *heap;
-	struct mutex lock;
+	struct mutex lock; /* guards the rest */
 	struct rb_root buffers;
 	unsigned long next;
 };
@@ -126,7 +126,7 @@ static int zcbuf_heap_open(struct inode *inode, struct file *file)
 {
 	struct zcbuf_file *zfile;
 
-	zfile = kzalloc(sizeof(*zfile), GFP_KERNEL_ACCOUNT);
+	zfile = kzalloc_obj(*zfile, GFP_KERNEL_ACCOUNT);
 	if (!zfile)
 		return -ENOMEM;
 	kref_init(&zfile->ref);

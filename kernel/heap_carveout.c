@@ -25,6 +25,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "internal.h"
 
 static char *carveout[8];
@@ -151,14 +152,15 @@ static int zcbuf_carveout_add(const char *name, phys_addr_t base, size_t size, b
 	struct zcbuf_carveout *c;
 	int err;
 
-	if (!size || !PAGE_ALIGNED(base) || !PAGE_ALIGNED(size) || base + size < base) {
+	if (!size || !PAGE_ALIGNED(base) || !PAGE_ALIGNED(size) ||
+	    base + size < base || base + size - 1 > ULONG_MAX) {
 		pr_err("zcbuf: carveout %s: %#zx bytes at %pa are not whole pages\n", name,
 		       size, &base);
 		err = -EINVAL;
 		goto put;
 	}
 	err = -ENOMEM;
-	c = kzalloc(sizeof(*c), GFP_KERNEL);
+	c = kzalloc_obj(*c, GFP_KERNEL);
 	if (!c)
 		goto put;
 	c->base = base;
@@ -321,6 +323,7 @@ static struct platform_driver zcbuf_carveout_driver = {
 		.of_match_table	= zcbuf_carveout_match,
 	},
 };
+
 static bool zcbuf_carveout_bound;
 
 int __init zcbuf_carveout_init(void)

@@ -12,6 +12,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
+#include "compat.h"
 #include "internal.h"
 
 /* The DMA API allocates for a device. These two differ in what they can address. */
@@ -39,7 +40,7 @@ static int zcbuf_coherent_alloc(struct zcbuf_buffer *buf)
 	struct sg_table sgt;
 	int err;
 
-	mem = kzalloc(sizeof(*mem), GFP_KERNEL_ACCOUNT);
+	mem = kzalloc_obj(*mem, GFP_KERNEL_ACCOUNT);
 	if (!mem)
 		return -ENOMEM;
 	mem->dev = dma32 ? &zcbuf_coherent_dev32->dev : &zcbuf_coherent_dev->dev;

@@ -153,7 +153,7 @@ static int zcbuf_contig_alloc(struct zcbuf_buffer *buf)
 {
 	struct zcbuf_contig_memory *mem;
 
-	mem = kzalloc(sizeof(*mem), GFP_KERNEL_ACCOUNT);
+	mem = kzalloc_obj(*mem, GFP_KERNEL_ACCOUNT);
 	if (!mem)
 		return -ENOMEM;
 	mem->pages = buf->size >> PAGE_SHIFT;

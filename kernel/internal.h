@@ -50,7 +50,10 @@ struct zcbuf_heap_ops {
 	struct page *(*page)(struct zcbuf_buffer *buf, unsigned long index,
 			     unsigned long *run);
 
-	/** @phys: where the buffer begins on the bus, if it has no pages. */
+	/**
+	 * @phys: where the buffer begins on the bus, if it has no pages. Only importers
+	 * that say they need none (&dma_buf_attachment.peer2peer) can attach then.
+	 */
 	phys_addr_t (*phys)(struct zcbuf_buffer *buf);
 
 	/**
@@ -102,7 +105,7 @@ struct zcbuf_heap {
  * @flags: ZCBUF_ALLOC_* bits
  * @id: unique
  * @resv: fences, shared by all views
- * @lock: guards @attachments and their mappings
+ * @lock: outside of &zcbuf_file.lock, inside of dma_resv
  * @attachments: &struct zcbuf_attachment of all views
  * @views: dma-bufs alive
  * @mappings: VMAs alive
@@ -119,7 +122,7 @@ struct zcbuf_buffer {
 	u64 flags;
 	u64 id;
 	struct dma_resv resv;
-	struct mutex lock;
+	struct mutex lock; /* guards attachments and their mappings */
 	struct list_head attachments;
 	atomic_t views;
 	atomic_t mappings;
@@ -195,7 +198,7 @@ long zcbuf_heap_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* What one page table entry maps, as far as the page allocator has so much in one piece. */
 #define ZCBUF_BUDDY_SIZE	(PAGE_SIZE * MAX_ORDER_NR_PAGES)
-#define ZCBUF_MAX_CHUNK		(PMD_SIZE < ZCBUF_BUDDY_SIZE ? PMD_SIZE : ZCBUF_BUDDY_SIZE)
+#define ZCBUF_MAX_CHUNK		(ZCBUF_BUDDY_SIZE > PMD_SIZE ? PMD_SIZE : ZCBUF_BUDDY_SIZE)
 
 int zcbuf_chunks_alloc(struct zcbuf_buffer *buf);
 void zcbuf_chunks_free(struct zcbuf_buffer *buf);

@@ -8,10 +8,12 @@
 #include "compat.h"
 #include "internal.h"
 
-static const struct {
+struct zcbuf_heap_init {
 	const char *name;
 	int (*init)(void);
-} zcbuf_heap_inits[] __initconst = {
+};
+
+static const struct zcbuf_heap_init zcbuf_heap_inits[] __initconst = {
 	{ "system",	zcbuf_system_init },
 	{ "system-wc",	zcbuf_system_wc_init },
 	{ "contig",	zcbuf_contig_init },

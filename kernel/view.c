@@ -151,7 +151,7 @@ struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_
 	struct zcbuf_view *view;
 	struct dma_buf *dmabuf;
 
-	view = kzalloc(sizeof(*view), GFP_KERNEL_ACCOUNT);
+	view = kzalloc_obj(*view, GFP_KERNEL_ACCOUNT);
 	if (!view)
 		return ERR_PTR(-ENOMEM);
 	view->buf = buf;
