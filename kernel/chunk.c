@@ -71,6 +71,7 @@ int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 	LIST_HEAD(list);
 	int err;
 
+	BUILD_BUG_ON(ZCBUF_MAX_CHUNK > ZCBUF_BUDDY_SIZE);
 	while (left) {
 		bool last = orders[tier] == min_order;
 

@@ -196,9 +196,10 @@ long zcbuf_heap_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* chunk.c */
 
-/* What one page table entry maps, as far as the page allocator has so much in one piece. */
+/* The most that the page allocator has in one piece. */
 #define ZCBUF_BUDDY_SIZE	(PAGE_SIZE * MAX_ORDER_NR_PAGES)
-#define ZCBUF_MAX_CHUNK		(ZCBUF_BUDDY_SIZE > PMD_SIZE ? PMD_SIZE : ZCBUF_BUDDY_SIZE)
+/* What one page table entry maps. */
+#define ZCBUF_MAX_CHUNK		PMD_SIZE
 
 int zcbuf_chunks_alloc(struct zcbuf_buffer *buf);
 void zcbuf_chunks_free(struct zcbuf_buffer *buf);

@@ -60,15 +60,15 @@ enum zcbuf_cache_mode {
 /* What a heap can do: bits of &struct zcbuf_ioc_heap.capabilities. */
 
 /* Every buffer is one physically contiguous run. */
-#define ZCBUF_HEAP_CAP_CONTIGUOUS	(1ULL << 0)
+#define ZCBUF_HEAP_CAP_CONTIGUOUS	0x01ULL
 /* User mappings can be pinned: O_DIRECT, io_uring buffers, MSG_ZEROCOPY, RDMA. */
-#define ZCBUF_HEAP_CAP_PIN		(1ULL << 1)
+#define ZCBUF_HEAP_CAP_PIN		0x02ULL
 /* The kernel can map a buffer for itself: vmap(), which CPU-side importers need. */
-#define ZCBUF_HEAP_CAP_VMAP		(1ULL << 2)
+#define ZCBUF_HEAP_CAP_VMAP		0x04ULL
 /* Memory is charged to the memory cgroup of the allocating process. */
-#define ZCBUF_HEAP_CAP_CHARGED		(1ULL << 3)
+#define ZCBUF_HEAP_CAP_CHARGED		0x08ULL
 /* ZCBUF_ALLOC_DMA32 is understood. */
-#define ZCBUF_HEAP_CAP_DMA32		(1ULL << 4)
+#define ZCBUF_HEAP_CAP_DMA32		0x10ULL
 
 /**
  * struct zcbuf_ioc_heap - one heap; see ZCBUF_IOC_HEAPS
@@ -97,7 +97,7 @@ struct zcbuf_ioc_heap {
 };
 
 /* The memory lies below 4 GiB. */
-#define ZCBUF_ALLOC_DMA32		(1ULL << 0)
+#define ZCBUF_ALLOC_DMA32		0x01ULL
 
 /**
  * struct zcbuf_ioc_alloc - a new buffer; see ZCBUF_IOC_ALLOC
@@ -124,9 +124,9 @@ struct zcbuf_ioc_alloc {
 };
 
 /* The new fd allows no writable mapping, whatever its holder tries. */
-#define ZCBUF_VIEW_READ_ONLY		(1ULL << 0)
+#define ZCBUF_VIEW_READ_ONLY		0x01ULL
 /* No device may write through the new fd either. Implies ZCBUF_VIEW_READ_ONLY. */
-#define ZCBUF_VIEW_DEVICE_READ_ONLY	(1ULL << 1)
+#define ZCBUF_VIEW_DEVICE_READ_ONLY	0x02ULL
 
 /**
  * struct zcbuf_ioc_view - another dma-buf over a buffer's memory; see ZCBUF_IOC_VIEW
@@ -150,10 +150,10 @@ struct zcbuf_ioc_view {
 };
 
 /* The same bits as DMA_BUF_SYNC_* of <linux/dma-buf.h>. */
-#define ZCBUF_SYNC_READ			(1ULL << 0)
-#define ZCBUF_SYNC_WRITE		(1ULL << 1)
-#define ZCBUF_SYNC_START		(0ULL << 2)
-#define ZCBUF_SYNC_END			(1ULL << 2)
+#define ZCBUF_SYNC_READ			0x01ULL
+#define ZCBUF_SYNC_WRITE		0x02ULL
+#define ZCBUF_SYNC_START		0x00ULL
+#define ZCBUF_SYNC_END			0x04ULL
 
 /**
  * struct zcbuf_ioc_sync - bracket CPU access to a range; see ZCBUF_IOC_SYNC
