@@ -283,7 +283,8 @@ static void flags(const struct heap *heap)
 /* A mapping of 2 MiB pages must hold at any alignment of address and offset. */
 static void large(const struct heap *heap)
 {
-	size_t size = 4 * MiB + 3 * PAGE;
+	size_t wish = 4 * MiB + 3 * PAGE, most = heap->is.max_size - PAGE;
+	size_t size = wish < most ? wish : most;
 	char *room = mmap(NULL, 8 * MiB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *aligned = room + (2 * MiB - (uintptr_t)room % (2 * MiB)) % (2 * MiB);
 	int fd = alloc(heap, size);
