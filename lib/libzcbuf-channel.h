@@ -163,7 +163,7 @@ enum zcbuf_share {
 
 /* A frame is taken away after hold_ms even if nobody needs its buffers. */
 #define ZCBUF_PRODUCER_HOLD_STRICT (1U << 0)
-/* Every user may connect whom the mode of the socket file lets. */
+/* Everybody may connect whom the mode of the socket file lets. */
 #define ZCBUF_PRODUCER_ALLOW_ALL (1U << 1)
 
 /**
@@ -183,7 +183,7 @@ enum zcbuf_share {
  * @n_uids: length of @uids
  * @gids: groups whose members may connect
  * @n_gids: length of @gids
- * @allow: asked last, if nothing above admits the peer; returns true to admit it. Called
+ * @allow: asked last, if nothing above admits the peer; returns 0 to refuse it. Called
  *	without any lock, from zcbuf_producer_next_event() or zcbuf_producer_send(). May be NULL
  * @allow_data: for @allow
  */
@@ -237,7 +237,11 @@ int zcbuf_producer_listen(struct zcbuf_producer *producer, const char *address, 
  */
 int zcbuf_producer_add_socket(struct zcbuf_producer *producer, int fd);
 
-/** zcbuf_producer_fd - readable when zcbuf_producer_next_event() has something to do */
+/**
+ * zcbuf_producer_fd - readable when zcbuf_producer_next_event() has something to do
+ *
+ * The same at every call. Errors: -EMFILE, -ENOMEM.
+ */
 int zcbuf_producer_fd(struct zcbuf_producer *producer);
 
 /**
@@ -276,8 +280,8 @@ int zcbuf_producer_set_format(struct zcbuf_producer *producer, const void *data,
  *
  * Once per call that succeeds there will be a ZCBUF_PRODUCER_RELEASED, also when nobody is
  * connected. Returns the number of consumers that get the frame or may still get it. Errors:
- * -EINVAL (metadata too large), -ENOENT (a buffer that was not added), -ENOMEM, -EPIPE
- * (closed).
+ * -EINVAL (metadata too large), -ENOENT (a buffer that was not added), -ENOMEM, -ENOBUFS
+ * (thousands of releases were never collected with zcbuf_producer_next_event()), -EPIPE (closed).
  */
 int zcbuf_producer_send(struct zcbuf_producer *producer, const struct zcbuf_frame *frame,
 			int timeout_ms);
@@ -305,9 +309,9 @@ enum zcbuf_producer_event_type {
 /**
  * struct zcbuf_producer_event - one event
  * @type: &enum zcbuf_producer_event_type
- * @error: DISCONNECTED: 0 if the consumer closed, -ECONNRESET if it died in mid-sentence,
- *	-ETIMEDOUT (held a frame for too long), -EPROTO (broke the protocol), -ECANCELED (closed
- *	or disconnected by this program)
+ * @error: DISCONNECTED: -ECONNRESET (the consumer closed or died), -ETIMEDOUT (it held a
+ *	frame for too long), -EPROTO (it broke the protocol), -ECANCELED (this program closed or
+ *	disconnected it), -EMFILE (no file descriptor left for its fence)
  * @frame: RELEASED: as it was sent, but without metadata, and @frame.fence is a sync_file (or
  *	-1) that signals when the last consumer's device has read the buffers. It belongs to
  *	the producer; dup(2) it to keep it beyond the next event
@@ -465,7 +469,11 @@ struct zcbuf_consumer *zcbuf_consumer_ref(struct zcbuf_consumer *consumer);
 /** zcbuf_consumer_unref - the last one disconnects, and frees frames not given back */
 struct zcbuf_consumer *zcbuf_consumer_unref(struct zcbuf_consumer *consumer);
 
-/** zcbuf_consumer_fd - readable when zcbuf_consumer_next_event() has something to do */
+/**
+ * zcbuf_consumer_fd - readable when zcbuf_consumer_next_event() has something to do
+ *
+ * The same at every call, whatever the connection does. Errors: -EMFILE, -ENOMEM.
+ */
 int zcbuf_consumer_fd(struct zcbuf_consumer *consumer);
 
 /**
