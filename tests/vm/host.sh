@@ -141,8 +141,8 @@ accelerator() {
 			version=$(version_of "$default_kernel")
 			console=$(timeout -k 1 10 qemu-system-x86_64 -nodefaults -no-user-config -M q35 -accel kvm -cpu max,la57=off \
 				-smp 2 -m 512M -display none -serial stdio -no-reboot -kernel "$guest/boot/vmlinuz-$version" \
-				-initrd "$guest/boot/initrd-$version" -append 'console=ttyS0 panic=-1 zcbuf.probe' 2>&1 < /dev/null) || true
-			if [[ $console == *'zcbuf: the kernel runs'* ]]; then
+				-initrd "$guest/boot/initrd-$version" -append 'console=ttyS0 panic=-1 only-boot' 2>&1 < /dev/null) || true
+			if [[ $console == *'the kernel runs'* ]]; then
 				echo works > "$verdict"
 			else
 				echo '/dev/kvm exists but boots no kernel' > "$verdict"
@@ -210,7 +210,7 @@ write_qemu() {
 	# shellcheck disable=SC2054 # the commas are QEMU's
 	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${accel[@]}" -cpu 'max,la57=off' -smp 2 -m 3G
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
-		-append "console=ttyS0 oops=panic panic=-1 zcbuf.checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
+		-append "console=ttyS0 tsc=reliable log_buf_len=4M oops=panic panic=-1 checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
 		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
 		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
