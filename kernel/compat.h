@@ -33,4 +33,19 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 #define ZCBUF_IMPORT_NS_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
 #endif
 
+#ifdef ZCBUF_HAVE_VMAP_UNLOCKED
+#define ZCBUF_MAPS_LOCKED true
+#else
+/* Before 6.2 a static importer holds no lock, neither for a device mapping nor for vmap. */
+#define ZCBUF_MAPS_LOCKED false
+#define dma_buf_vmap_unlocked dma_buf_vmap
+#define dma_buf_vunmap_unlocked dma_buf_vunmap
+#endif
+
+#ifdef ZCBUF_HAVE_MOVE_NOTIFY
+#define zcbuf_move_notify move_notify
+#else
+#define zcbuf_move_notify invalidate_mappings
+#endif
+
 #endif /* ZCBUF_COMPAT_H */

@@ -17,7 +17,7 @@
  * The device maps dynamically and takes peer-to-peer addresses. Kernels before 6.13 then
  * map at once, for both directions, and keep that until DETACH.
  */
-#define ZCBUF_IMPORTER_PEER_TO_PEER	(1U << 0)
+#define ZCBUF_IMPORTER_PEER_TO_PEER	0x1
 
 /**
  * struct zcbuf_importer_attach - see ZCBUF_IMPORTER_ATTACH
@@ -42,7 +42,7 @@ struct zcbuf_importer_attach {
  * Ask the exporter for one more mapping while there is one already, and undo that at once
  * if it succeeds. Such a MAP reports nothing.
  */
-#define ZCBUF_IMPORTER_MAP_AGAIN	(1U << 0)
+#define ZCBUF_IMPORTER_MAP_AGAIN	0x1
 
 /**
  * struct zcbuf_importer_map - see ZCBUF_IMPORTER_MAP
@@ -115,9 +115,9 @@ struct zcbuf_importer_copy {
 #define ZCBUF_IMPORTER_VMAP_WRITE	_IOW('Z', 0x89, struct zcbuf_importer_copy)
 
 /*
- * From now on be slow, in order to lose races: pause for as many milliseconds as the argument
- * says after mapping and before unmapping, with the lock of the fences held where this
- * kernel wants that, before a device access, and between vmap and vunmap. Needs no
+ * From now on be slow, in order to lose races: pause for as many milliseconds as the
+ * argument says after mapping and before unmapping, with the lock of the fences held where
+ * this kernel wants that, before a device access, and between vmap and vunmap. Needs no
  * attachment.
  */
 #define ZCBUF_IMPORTER_SLOW	_IO('Z', 0x8a)

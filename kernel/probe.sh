@@ -59,6 +59,22 @@ EOF
 
 exported ZCBUF_HAVE_CMA cma_alloc cma_release dev_get_cma_area
 
+probe ZCBUF_HAVE_VMAP_UNLOCKED <<EOF
+#include <linux/dma-buf.h>
+int f(struct dma_buf *dmabuf, struct iosys_map *map);
+int f(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	return dma_buf_vmap_unlocked(dmabuf, map);
+}
+EOF
+
+probe ZCBUF_HAVE_MOVE_NOTIFY <<EOF
+#include <linux/dma-buf.h>
+void f(struct dma_buf_attachment *attachment);
+void f(struct dma_buf_attachment *attachment) { }
+struct dma_buf_attach_ops o = { .move_notify = f };
+EOF
+
 if cmp -s "$header.new" "$header"; then
 	rm "$header.new"
 else
