@@ -15,7 +15,7 @@ int memfd_new(const char *name, size_t size)
 	_cleanup_(close_p) int fd = -1;
 	size_t page = page_size();
 
-	if (size > (size_t)INT64_MAX - page || !memory_suffices(size))
+	if (size > (size_t)INT64_MAX - page)
 		return -ENOMEM;
 	fd = memfd_create(name ? name : "", flags | MFD_NOEXEC_SEAL);
 	if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* A memfd's pages, made a dma-buf by /dev/udmabuf. */
+#include <limits.h>
 #include <linux/dma-buf.h>
 #include <linux/udmabuf.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ static uint64_t size_limit(void)
 	if (fscanf(file, "%u", &megabytes) != 1)
 		megabytes = 0;
 	fclose(file);
-	return (uint64_t)megabytes << 20;
+	return megabytes == INT_MAX ? 0 : (uint64_t)megabytes << 20; /* no limit */
 }
 
 static int udmabuf_list(struct zcbuf_ctx *ctx, struct heap_list *list)

@@ -215,25 +215,28 @@ int zcbuf_heap_open(struct zcbuf_ctx *ctx, const char *name, struct zcbuf_heap *
 /*
  * A heap of reserved memory, or one of which nothing is known (a vendor's, or protected
  * memory that no CPU may read), is never anybody's second choice: it is opened by its name.
+ * Nor is memory that the CPU reads slowly, unless that is what is needed.
  */
 static bool heap_meets(const struct zcbuf_heap_info *info,
 		       const struct zcbuf_heap_need *need)
 {
+	uint32_t cache_mode = need->cache_mode ? need->cache_mode : ZCBUF_CACHED;
+
 	return info->kind && info->kind != ZCBUF_HEAP_CARVEOUT &&
-	       (!need->cache_mode || need->cache_mode == info->cache_mode) &&
+	       info->cache_mode == cache_mode &&
 	       (need->capabilities & info->capabilities) == need->capabilities;
 }
 
 int zcbuf_heap_open_for(struct zcbuf_ctx *ctx, const struct zcbuf_heap_need *need,
 			struct zcbuf_heap **result)
 {
-	static const struct zcbuf_heap_need anything = { 0 };
+	static const struct zcbuf_heap_need nothing_special = { 0 };
 	_cleanup_(zcbuf_heap_unref_p) struct zcbuf_heap *heap = NULL;
 	_cleanup_(heap_list_release) struct heap_list list = { 0 };
 	const struct zcbuf_heap_info *denied = NULL;
 	int r;
 
-	need = need ? need : &anything;
+	need = need ? need : &nothing_special;
 	if (need->backends & ~(uint32_t)ALL_BACKENDS)
 		return ctx_fail(ctx, -EINVAL, "0x%x: no such backends to allocate from",
 				need->backends);
@@ -330,6 +333,9 @@ static int source_refuses(const struct zcbuf_heap_info *info, size_t size,
 	    !(info->capabilities & ZCBUF_HEAP_CAP_DMA32))
 		return -EOPNOTSUPP;
 	if (size > SIZE_MAX / 2 || (info->max_size && size > info->max_size))
+		return -ENOMEM;
+	/* The module looks after this itself. */
+	if (info->backend != ZCBUF_BACKEND_ZCBUF && !memory_suffices(size))
 		return -ENOMEM;
 	return 0;
 }

@@ -133,9 +133,10 @@ int zcbuf_heap_list(struct zcbuf_ctx *ctx, struct zcbuf_heap_info **infos);
 struct zcbuf_heap;
 
 /**
- * struct zcbuf_heap_need - what a heap must be able to do; all zero: anything
+ * struct zcbuf_heap_need - what a heap must be able to do; all zero: nothing special
  * @backends: &enum zcbuf_backend bits that may be used, 0 for all four that allocate
- * @cache_mode: &enum zcbuf_cache_mode, or 0 for any
+ * @cache_mode: &enum zcbuf_cache_mode; 0 is ZCBUF_CACHED, because the CPU reads any other
+ *	memory many times slower
  * @capabilities: ZCBUF_HEAP_CAP_* bits that must hold
  */
 struct zcbuf_heap_need {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * How much memory is left. A memfd that gets no page is not told so by an error: the kernel
- * kills a process instead. What is clearly too much must therefore not be tried.
+ * How much memory is left. When there is none for a memfd or for a heap of the kernel, the
+ * caller gets no error: the kernel kills a process. What is clearly too much must therefore
+ * not be tried.
  */
 #include <stdio.h>
 #include <string.h>

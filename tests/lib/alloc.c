@@ -7,18 +7,19 @@ static bool is_zero(const unsigned char *data, size_t size)
 	return !data[0] && !memcmp(data, data + 1, size - 1);
 }
 
-static void sizes(struct zcbuf_ctx *ctx, const char *name, struct zcbuf_heap *heap)
+static void sizes(const char *name, struct zcbuf_heap *heap, uint64_t max_size)
 {
 	static const size_t sizes[] = { 1,     4095,	      4096,	     4097,
 					65536, (2 << 20) - 1, (2 << 20) + 1, 9 << 20 };
 	bool rounded = true, zeroed = true, writable = true;
 
-	(void)ctx;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct zcbuf_buffer *buffer;
 		unsigned char *data;
 		size_t size;
 
+		if (max_size && sizes[i] > max_size)
+			continue;
 		/* The second one may be made of the memory of the first. */
 		for (int round = 0; round < 2; round++) {
 			must(zcbuf_heap_alloc(heap, sizes[i], NULL, &buffer));
@@ -187,7 +188,7 @@ int main(void)
 		struct zcbuf_heap *heap;
 
 		must(zcbuf_heap_open(ctx, infos[i].name, &heap));
-		sizes(ctx, infos[i].name, heap);
+		sizes(infos[i].name, heap, infos[i].max_size);
 		description(infos[i].name, heap, infos[i].backend);
 		refusals(infos[i].name, heap, &infos[i]);
 		if (infos[i].capabilities & ZCBUF_HEAP_CAP_CHARGED)

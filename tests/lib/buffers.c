@@ -16,7 +16,8 @@ static bool is_mapped(void *data)
 
 static void mapping(struct zcbuf_ctx *ctx, const char *heap)
 {
-	struct zcbuf_buffer *buffer = new_buffer(ctx, heap, 4 * MiB + 1);
+	/* The contiguous heaps of some kernels give no more than 4 MiB. */
+	struct zcbuf_buffer *buffer = new_buffer(ctx, heap, 4 * MiB - 4096);
 	void *data = NULL, *again = NULL;
 
 	returns(zcbuf_buffer_map(buffer, 0, &data), -EINVAL, "%s: map for nothing: -EINVAL",
@@ -35,7 +36,7 @@ static void mapping(struct zcbuf_ctx *ctx, const char *heap)
 	   "%s: the mapping stays while there is a reference", heap);
 	zcbuf_buffer_unref(buffer);
 	ok(!is_mapped(data), "%s: and goes with the last one", heap);
-	ok(!is_mapped((char *)data + 4 * MiB) && !is_mapped((char *)data + 4 * MiB + 4096),
+	ok(!is_mapped((char *)data + 4 * MiB - 8192) && !is_mapped((char *)data + 4 * MiB),
 	   "%s: to its end", heap);
 }
 
@@ -272,7 +273,6 @@ static void imports_of_other_things(struct zcbuf_ctx *ctx)
 	   "an import is close-on-exec");
 	zcbuf_buffer_unref(buffer);
 
-	close(fds[0]);
 	fds[0] = reopened(fd, O_RDONLY);
 	must(zcbuf_buffer_import(ctx, fds[0], &buffer));
 	returns(zcbuf_buffer_map(buffer, RW, &data), -EACCES, "a read-only memfd stays so");
