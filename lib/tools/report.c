@@ -141,14 +141,12 @@ static char *readable_bytes(uint64_t bytes)
 		value /= 1024;
 		unit++;
 	}
-	/* Exactly, if a smaller unit can say it in few digits: 8100 KiB, not 7.9 MiB.
-   */
-	while (value != (double)(uint64_t)value && value * 1024 < 100000 && unit) {
-		value *= 1024;
-		unit--;
-	}
-	return format(value == (double)(uint64_t)value ? "%.0f %s" : "%.1f %s", value,
-		      units[unit]);
+	if (value == (double)(uint64_t)value)
+		return format("%.0f %s", value, units[unit]);
+	/* Exactly, if the next smaller unit can say it: 8100 KiB, not 7.9 MiB. */
+	if (value * 1024 == (double)(uint64_t)(value * 1024))
+		return format("%.0f %s", value * 1024, units[unit - 1]);
+	return format("%.1f %s", value, units[unit]);
 }
 
 void report_bytes(struct report *report, const char *title, const char *key, uint64_t bytes)
