@@ -72,8 +72,6 @@ static gpointer map_memory(GstMemory *mem, gsize maxsize, GstMapFlags flags)
 	void *data;
 
 	(void)maxsize;
-	while (mem->parent)
-		mem = mem->parent;
 	if (flags & GST_MAP_READ)
 		access |= ZCBUF_SYNC_READ;
 	if (flags & GST_MAP_WRITE)
@@ -93,9 +91,11 @@ static void unref_buffer(gpointer buffer)
 	zcbuf_buffer_unref(buffer);
 }
 
-/* The buffer behind a memory, or NULL if it is no zcbuf memory; belongs to the memory. */
+/* The buffer that a memory is (a part of), or NULL if it is none of ours. The memory owns it. */
 struct zcbuf_buffer *gst_zcbuf_memory_get_buffer(GstMemory *mem)
 {
+	while (mem->parent)
+		mem = mem->parent;
 	return gst_mini_object_get_qdata(GST_MINI_OBJECT_CAST(mem), buffer_quark);
 }
 

@@ -101,6 +101,7 @@ struct _GstZcbufSrc {
 	GstVideoInfo info;
 	gboolean reads_meta;
 	guint32 segment_number;
+	GstClockTimeDiff shift; /* from running times to timestamps */
 };
 
 static GstStaticPadTemplate src_template =
@@ -257,25 +258,33 @@ static GstMemory *use_memory(GstZcbufSrc *self, struct zcbuf_buffer *buffer,
 
 /* ---- frames ------------------------------------------------------------------------------ */
 
-/* A time of CLOCK_MONOTONIC as a running time of this pipeline. */
-static GstClockTime from_monotonic(GstZcbufSrc *self, GstClockTime time,
-				   GstClockTimeDiff offset)
+/* A time of CLOCK_MONOTONIC as a running time of this pipeline; negative before it began. */
+static GstClockTimeDiff to_running_time(GstZcbufSrc *self, GstClockTime time)
 {
-	GstClockTimeDiff running_time;
+	GstElement *element = GST_ELEMENT_CAST(self);
+
+	return (GstClockTimeDiff)time - gst_zcbuf_clock_offset(element) -
+	       (GstClockTimeDiff)gst_element_get_base_time(element);
+}
+
+/* The same as a timestamp in the segment that follow_segment() made. */
+static GstClockTime to_timestamp(GstZcbufSrc *self, GstClockTime time)
+{
+	GstClockTimeDiff timestamp;
 
 	if (!GST_CLOCK_TIME_IS_VALID(time))
 		return time;
-	running_time = (GstClockTimeDiff)time - offset -
-		       (GstClockTimeDiff)gst_element_get_base_time(GST_ELEMENT_CAST(self));
-	return running_time > 0 ? (GstClockTime)running_time : 0;
+	timestamp = to_running_time(self, time) + self->shift;
+	return timestamp > 0 ? (GstClockTime)timestamp : 0;
 }
 
 /*
- * Timestamps are running times, so that only stream time is left to be told: by a segment
- * in which stream_time = pts * stream_rate + a constant.
+ * Timestamps are running times, moved only as far as the first one needs to be not negative: a
+ * frame can be older than this pipeline. The segment takes that back, and tells stream time:
+ * stream_time = pts * stream_rate + a constant.
  */
 static void follow_segment(GstZcbufSrc *self, const struct gst_zcbuf_frame_header *header,
-			   GstClockTime pts)
+			   GstClockTime time)
 {
 	GstClockTimeDiff at_zero;
 	GstSegment segment;
@@ -284,13 +293,19 @@ static void follow_segment(GstZcbufSrc *self, const struct gst_zcbuf_frame_heade
 		return;
 	self->segment_number = header->segment;
 	gst_segment_init(&segment, GST_FORMAT_TIME);
-	if (GST_CLOCK_TIME_IS_VALID(header->stream_time) && GST_CLOCK_TIME_IS_VALID(pts) &&
+	self->shift = 0;
+	if (GST_CLOCK_TIME_IS_VALID(time)) {
+		self->shift = MAX(0, -to_running_time(self, time));
+		segment.offset = (guint64)self->shift;
+	}
+	if (GST_CLOCK_TIME_IS_VALID(header->stream_time) && GST_CLOCK_TIME_IS_VALID(time) &&
 	    header->stream_rate != 0.0) {
 		segment.applied_rate = header->stream_rate;
 		at_zero = (GstClockTimeDiff)header->stream_time -
-			  (GstClockTimeDiff)((gdouble)pts * header->stream_rate);
+			  (GstClockTimeDiff)((gdouble)to_timestamp(self, time) *
+					     header->stream_rate);
 		if (at_zero >= 0)
-			segment.time = at_zero;
+			segment.time = (guint64)at_zero;
 		else
 			segment.start = segment.base = segment.position =
 				(guint64)((gdouble)-at_zero / header->stream_rate);
@@ -348,10 +363,8 @@ static GstBuffer *copy_to_default_layout(GstZcbufSrc *self, GstBuffer *in)
 static void fill_times(GstZcbufSrc *self, const struct zcbuf_frame *frame,
 		       const struct gst_zcbuf_frame_header *header, GstBuffer *buffer)
 {
-	GstClockTimeDiff offset = gst_zcbuf_clock_offset(GST_ELEMENT_CAST(self));
-
-	GST_BUFFER_PTS(buffer) = from_monotonic(self, frame->pts, offset);
-	GST_BUFFER_DTS(buffer) = from_monotonic(self, header->dts, offset);
+	GST_BUFFER_PTS(buffer) = to_timestamp(self, frame->pts);
+	GST_BUFFER_DTS(buffer) = to_timestamp(self, header->dts);
 	GST_BUFFER_DURATION(buffer) = frame->duration;
 	GST_BUFFER_OFFSET(buffer) = header->offset;
 	GST_BUFFER_OFFSET_END(buffer) = header->offset_end;
@@ -386,8 +399,7 @@ static GstBuffer *make_buffer(GstZcbufSrc *self, const struct zcbuf_frame *frame
 
 static void push_gap(GstZcbufSrc *self, const struct zcbuf_frame *frame)
 {
-	GstClockTimeDiff offset = gst_zcbuf_clock_offset(GST_ELEMENT_CAST(self));
-	GstClockTime pts = from_monotonic(self, frame->pts, offset);
+	GstClockTime pts = to_timestamp(self, frame->pts);
 
 	/* The base class sends the first segment with the first frame. */
 	if (GST_CLOCK_TIME_IS_VALID(pts) && self->segment_number > 0)
@@ -420,13 +432,13 @@ static GstFlowReturn take_frame(GstZcbufSrc *self, const struct zcbuf_frame *fra
 	self->lost += frame->lost;
 	GST_OBJECT_UNLOCK(self);
 
+	follow_segment(self, &metadata.header, frame->pts);
 	buffer = make_buffer(self, frame, &metadata); /* gives the frame back by itself */
 	if (!buffer) {
 		GST_ELEMENT_ERROR(self, STREAM, FORMAT, ("A frame arrived damaged."),
 				  (NULL));
 		return GST_FLOW_ERROR;
 	}
-	follow_segment(self, &metadata.header, GST_BUFFER_PTS(buffer));
 	if (self->is_video && !self->reads_meta && !has_default_layout(self, buffer))
 		buffer = copy_to_default_layout(self, buffer);
 	*result = buffer;
@@ -641,6 +653,7 @@ static gboolean gst_zcbuf_src_start(GstBaseSrc *src)
 	}
 	self->memories = memories_new();
 	self->segment_number = 0;
+	self->shift = 0;
 	self->is_video = FALSE;
 	GST_OBJECT_LOCK(self);
 	self->frames = self->lost = self->buffers = self->connections = self->copied = 0;
