@@ -48,15 +48,15 @@ struct heap {
 };
 
 /* The control node, opened once. */
+static int control_fd = -1;
+
 static inline int control(void)
 {
-	static int fd = -1;
-
-	if (fd < 0)
-		fd = open("/dev/zcbuf", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
+	if (control_fd < 0)
+		control_fd = open("/dev/zcbuf", O_RDWR | O_CLOEXEC);
+	if (control_fd < 0)
 		bail("/dev/zcbuf: %s", strerror(errno));
-	return fd;
+	return control_fd;
 }
 
 /* As the module sees it now. */
@@ -395,6 +395,21 @@ static inline long long number_in(const char *path, const char *key)
 		line += line != NULL;
 	}
 	return -1;
+}
+
+/* Memory that is free, in KiB: also what CPUs keep at hand, which MemFree leaves out. */
+static inline long long free_kib(void)
+{
+	FILE *zones = fopen("/proc/zoneinfo", "re");
+	long long pages = 0, count;
+	char line[256];
+
+	write_file("/proc/sys/vm/drop_caches", "3");
+	while (zones && fgets(line, sizeof(line), zones))
+		if (sscanf(line, " count: %lld", &count) == 1)
+			pages += count;
+	fclose(zones);
+	return number_in("/proc/meminfo", "MemFree") + pages * (long long)(PAGE / 1024);
 }
 
 /* What /proc/self/fdinfo says of FD behind KEY, such as "name"; empty when it says nothing. */

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A buffer is charged to the cgroup of who allocates it, from birth until its memory is freed;
+ * whoever else holds it pays nothing. At the limit ALLOC fails and nobody is killed.
+ */
+#include "zc.h"
+
+#define ROOT "/sys/fs/cgroup"
+#define SIZE (16 * MiB)
+
+static char own[PATH_MAX]; /* where this process came from */
+
+static const char *in(const char *cgroup, const char *file)
+{
+	static char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), ROOT "/%s/%s", cgroup, file);
+	return path;
+}
+
+static void make(const char *cgroup)
+{
+	if (mkdir(in(cgroup, ""), 0755) && errno != EEXIST)
+		bail("%s: %s", in(cgroup, ""), strerror(errno));
+}
+
+static void enter(const char *cgroup)
+{
+	if (!write_file(in(cgroup, "cgroup.procs"), "0"))
+		bail("cannot enter %s: %s", cgroup, strerror(errno));
+}
+
+static void leave(void)
+{
+	enter(own);
+}
+
+/* Processes that ended are still there for a moment. */
+static bool drop(const char *cgroup)
+{
+	for (int tries = 0; tries < 100; tries++, pause_ms(20))
+		if (rmdir(in(cgroup, "")) == 0)
+			return true;
+	diag("%s: %s", in(cgroup, ""), strerror(errno));
+	return false;
+}
+
+static long long charge(const char *cgroup)
+{
+	char text[32] = "";
+
+	read_file(in(cgroup, "memory.current"), text, sizeof(text));
+	return atoll(text);
+}
+
+static long long event(const char *cgroup, const char *name)
+{
+	return number_in(in(cgroup, "memory.events"), name);
+}
+
+/*
+ * Each CPU keeps up to 64 pages of a cgroup's charge at hand, and slab is charged by the page.
+ * That is little beside the sizes used here.
+ */
+static bool about(long long is, long long should)
+{
+	if (llabs(is - should) <= (long long)MiB)
+		return true;
+	diag("%lld bytes, not about %lld", is, should);
+	return false;
+}
+
+/* SIZE bytes in as many buffers as the heap needs for them. */
+struct some {
+	int fds[SIZE / MiB], count;
+};
+
+static struct some take(const struct heap *heap, size_t bytes)
+{
+	size_t each = heap->is.max_size < bytes ? MiB : bytes;
+	struct some some = { .count = 0 };
+
+	for (size_t taken = 0; taken < bytes; taken += each) {
+		int fd = alloc(heap, each);
+
+		if (fd < 0)
+			break;
+		some.fds[some.count++] = fd;
+	}
+	return some;
+}
+
+static void give_back(struct some *some)
+{
+	while (some->count)
+		close(some->fds[--some->count]);
+}
+
+static size_t bytes_in(const struct some *some)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < some->count; i++)
+		bytes += lseek(some->fds[i], 0, SEEK_END);
+	return bytes;
+}
+
+static void charged_and_uncharged(const struct heap *heap)
+{
+	long long before;
+	struct some some;
+
+	make("zcbuf-a");
+	enter("zcbuf-a");
+	before = charge("zcbuf-a");
+	some = take(heap, SIZE);
+	ok(bytes_in(&some) == SIZE && about(charge("zcbuf-a"), before + SIZE),
+	   "%s: a buffer is charged at birth, before it is touched", heap->name);
+
+	void *memory = must_map(some.fds[0], MiB);
+
+	fill(memory, MiB, 1);
+	ok(about(charge("zcbuf-a"), before + SIZE), "%s: and no more when it is used",
+	   heap->name);
+	munmap(memory, MiB);
+	give_back(&some);
+	ok(about(charge("zcbuf-a"), before), "%s: the charge ends when it is freed",
+	   heap->name);
+	leave();
+	ok(drop("zcbuf-a"), "%s: the cgroup can go", heap->name);
+}
+
+static void who_pays(const struct heap *heap)
+{
+	long long before, other;
+	struct some some;
+	void *memory;
+
+	make("zcbuf-a");
+	make("zcbuf-b");
+	enter("zcbuf-a");
+	before = charge("zcbuf-a");
+	some = take(heap, SIZE);
+	enter("zcbuf-b");
+	other = charge("zcbuf-b");
+	memory = must_map(some.fds[0], MiB);
+	fill(memory, MiB, 2);
+	ok(about(charge("zcbuf-a"), before + SIZE) && about(charge("zcbuf-b"), other),
+	   "%s: who allocated it pays, not who uses it", heap->name);
+	munmap(memory, MiB);
+	give_back(&some);
+	ok(about(charge("zcbuf-a"), before) && about(charge("zcbuf-b"), other),
+	   "%s: nobody when another has freed it", heap->name);
+
+	/* What one has freed the other may be given, with its charge. */
+	bool right = true;
+
+	for (int round = 0; round < 6; round++) {
+		const char *payer = round % 2 ? "zcbuf-b" : "zcbuf-a";
+		const char *idler = round % 2 ? "zcbuf-a" : "zcbuf-b";
+		long long payers = charge(payer), idlers = charge(idler);
+
+		enter(payer);
+		some = take(heap, SIZE);
+		right = about(charge(payer), payers + SIZE) &&
+			about(charge(idler), idlers) && right;
+		give_back(&some);
+		right = about(charge(payer), payers) && right;
+	}
+	ok(right, "%s: two cgroups in turn pay for their own only", heap->name);
+	leave();
+	ok(drop("zcbuf-a") && drop("zcbuf-b"), "%s: both cgroups can go", heap->name);
+}
+
+static void outlives_its_cgroup(const struct heap *heap)
+{
+	struct held before = held(heap);
+	struct some some;
+	void *memory;
+
+	make("zcbuf-a");
+	enter("zcbuf-a");
+	some = take(heap, MiB);
+	leave();
+	ok(drop("zcbuf-a"), "%s: a cgroup can go before its buffer", heap->name);
+	memory = must_map(some.fds[0], MiB);
+	fill(memory, MiB, 3);
+	ok(is_filled(memory, MiB, 3), "%s: which stays as it is", heap->name);
+	munmap(memory, MiB);
+	give_back(&some);
+	ok(held_as(heap, before), "%s: and is freed as any other", heap->name);
+}
+
+static void limit(const struct heap *heap)
+{
+	struct held before = held(heap);
+	long long base;
+	pid_t child;
+
+	make("zcbuf-a");
+	write_file(in("zcbuf-a", "memory.max"), "8388608");
+	base = charge("zcbuf-a");
+	child = fork();
+	if (child == 0) {
+		struct some some;
+		int fd;
+
+		enter("zcbuf-a");
+		some = take(heap, SIZE);
+		if (bytes_in(&some) == SIZE || errno != ENOMEM)
+			_exit(1);
+		give_back(&some);
+		fd = alloc(heap, 2 * MiB);
+		if (fd < 0)
+			_exit(2);
+		_exit(0);
+	}
+	ok(end_of(child) == 0,
+	   "%s: at the limit ALLOC answers ENOMEM, and less can still be had", heap->name);
+	ok(event("zcbuf-a", "max") > 0, "%s: it was the limit", heap->name);
+	ok(event("zcbuf-a", "oom_kill") == 0, "%s: and nobody was killed", heap->name);
+	ok(about(charge("zcbuf-a"), base), "%s: nothing stays charged", heap->name);
+	ok(held_as(heap, before), "%s: and no buffer stays", heap->name);
+	ok(drop("zcbuf-a"), "%s: the cgroup can go", heap->name);
+}
+
+static void test(const struct heap *heap)
+{
+	if (!heap_can(heap, ZCBUF_HEAP_CAP_CHARGED)) {
+		diag("%s does not say that it charges", heap->name);
+		return;
+	}
+	charged_and_uncharged(heap);
+	who_pays(heap);
+	outlives_its_cgroup(heap);
+	limit(heap);
+}
+
+int main(void)
+{
+	char line[PATH_MAX];
+
+	if (access(ROOT "/memory.stat", F_OK) && access(ROOT "/cgroup.controllers", F_OK))
+		bail("no cgroup2 at " ROOT);
+	read_file("/proc/self/cgroup", line, sizeof(line));
+	line[strcspn(line, "\n")] = 0;
+	strcpy(own, strlen(line) > 4 ? line + 4 : "."); /* "0::/where" */
+	for_each_heap(test);
+	return done_testing();
+}

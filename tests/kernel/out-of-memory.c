@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Who asks for more memory than there is gets ENOMEM, and nobody is killed for it; who is
+ * killed while allocating goes at once. All comes back in both cases.
+ */
+#include "zc.h"
+
+static bool free_as(long long before)
+{
+	long long now;
+
+	for (int tries = 0; tries < 30; tries++, pause_ms(100)) {
+		now = free_kib();
+		if (before - now < 16384)
+			return true;
+	}
+	diag("%lld KiB are free, before there were %lld", now, before);
+	return false;
+}
+
+/* Buffers as large as the heap makes them, until BYTES are had. */
+static int take(const struct heap *heap, uint64_t bytes)
+{
+	uint64_t most = heap->is.max_size < bytes ? heap->is.max_size : bytes, taken = 0;
+
+	while (taken < bytes) {
+		if (alloc(heap, most) < 0)
+			return errno;
+		taken += most;
+	}
+	return 0;
+}
+
+static void killed(const struct heap *heap)
+{
+	static const int delays[] = { 1, 20, 80, 200 };
+	uint64_t half = number_in("/proc/meminfo", "MemTotal") * 1024ULL / 2;
+	struct held before = held(heap);
+	long long free = free_kib();
+	bool sudden = true;
+
+	for (size_t i = 0; i < sizeof(delays) / sizeof(*delays); i++) {
+		pid_t child = fork();
+		double start;
+
+		if (child == 0) {
+			int error = take(heap, half);
+
+			/* A heap may have less than that: then it is killed doing nothing. */
+			(void)error;
+			pause();
+			_exit(0);
+		}
+		pause_ms(delays[i]);
+		start = seconds();
+		kill(child, SIGKILL);
+		sudden = end_of(child) == 128 + SIGKILL && sudden;
+		sudden = seconds() - start < 5 && sudden;
+	}
+	ok(sudden, "%s: who is killed while allocating half of the memory goes at once",
+	   heap->name);
+	ok(held_as(heap, before), "%s: and leaves no buffer", heap->name);
+	ok(free_as(free), "%s: and no page", heap->name);
+}
+
+/*
+ * Huge pages take memory away without touching it. What is left is enough for all else that
+ * runs here, and is taken quickly.
+ */
+static void leave_only(long long kib)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%lld", (free_kib() - kib) / 2048);
+	write_file("/proc/sys/vm/nr_hugepages", text);
+}
+
+static void give_back(void)
+{
+	write_file("/proc/sys/vm/nr_hugepages", "0");
+}
+
+static void all_of_it(const struct heap *heap)
+{
+	uint64_t all = number_in("/proc/meminfo", "MemTotal") * 1024ULL * 2;
+	long long kills = number_in("/proc/vmstat", "oom_kill"), free;
+	struct held before = held(heap);
+	pid_t child;
+
+	leave_only(400 * 1024);
+	free = free_kib();
+	child = fork();
+	if (child == 0) {
+		/* If somebody must be killed, then this. */
+		write_file("/proc/self/oom_score_adj", "1000");
+		_exit(take(heap, all));
+	}
+	ok(end_of(child) == ENOMEM, "%s: who wants more than there is gets ENOMEM",
+	   heap->name);
+	ok(number_in("/proc/vmstat", "oom_kill") == kills, "%s: nobody is killed for it",
+	   heap->name);
+	ok(held_as(heap, before), "%s: it leaves no buffer", heap->name);
+	ok(free_as(free), "%s: and no page", heap->name);
+	give_back();
+}
+
+static void test(const struct heap *heap)
+{
+	killed(heap);
+	all_of_it(heap);
+}
+
+int main(void)
+{
+	atexit(give_back);
+	for_each_heap(test);
+	return done_testing();
+}
