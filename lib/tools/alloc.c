@@ -159,6 +159,7 @@ int cmd_alloc(struct zcbuf_ctx *ctx, int argc, char **argv)
 			status = EXIT_FAILURE;
 	}
 	report_print(report);
+	report_free(report);
 	fflush(stdout);
 	if (arguments.hold && made)
 		hold();

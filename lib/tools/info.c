@@ -243,7 +243,11 @@ int cmd_info(struct zcbuf_ctx *ctx, int argc, char **argv)
 	zcbuf_ctx_set_log(ctx, NULL, NULL); /* most of what is tried here may well fail */
 	report = report_new(json);
 	status = describe(ctx, report, pid, fd);
-	if (status == EXIT_SUCCESS)
+	if (status == EXIT_SUCCESS) {
+		if (!json && report_is_empty(report))
+			fprintf(stderr, "zcbuf: process %d has no dma-bufs open\n", pid);
 		report_print(report);
+	}
+	report_free(report);
 	return status;
 }

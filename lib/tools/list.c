@@ -100,6 +100,7 @@ int cmd_list(struct zcbuf_ctx *ctx, int argc, char **argv)
 	for (int i = 0; i < count; i++)
 		report_heap(report, &heaps[i]);
 	report_print(report);
+	report_free(report);
 	free(heaps);
 	return EXIT_SUCCESS;
 }

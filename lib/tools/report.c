@@ -65,6 +65,11 @@ void report_row(struct report *report)
 	report->next = 0;
 }
 
+bool report_is_empty(const struct report *report)
+{
+	return !report->rows;
+}
+
 /* Takes over the one of @shown and @json that will be printed, and frees the
  * other. */
 static void add_cell(struct report *report, const char *title, const char *key, bool right,
@@ -230,12 +235,16 @@ static void print_table(const struct report *report)
 		print_line(report, report->row[row]);
 }
 
-void report_print(struct report *report)
+void report_print(const struct report *report)
 {
 	if (report->json)
 		print_json(report);
 	else
 		print_table(report);
+}
+
+void report_free(struct report *report)
+{
 	for (size_t row = 0; row < report->rows; row++) {
 		for (size_t i = 0; i < report->columns; i++) {
 			free(report->row[row][i].shown);

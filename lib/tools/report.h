@@ -31,7 +31,9 @@ void report_bool(struct report *report, const char *title, const char *key, bool
 void report_bits(struct report *report, const char *title, const char *key, uint64_t bits,
 		 const char *const *names, size_t count);
 
-/* Prints all, and frees the report. */
-void report_print(struct report *report);
+bool report_is_empty(const struct report *report);
+
+void report_print(const struct report *report);
+void report_free(struct report *report);
 
 #endif /* ZCBUF_TOOLS_REPORT_H */
