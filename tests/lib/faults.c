@@ -13,6 +13,19 @@
 /* This program's ioctl() is the library's, too: it fails with the errno that is set here. */
 static int fail_zcbuf, fail_dma_heap, fail_udmabuf, fail_memfd;
 static int fail_sync_times, fail_sync;
+/* The module enumerates its first two heaps the other way round. */
+static bool swap_heaps;
+
+static int list_swapped(int fd, struct zcbuf_ioc_heap *heap)
+{
+	uint32_t index = heap->index;
+	int r;
+
+	heap->index ^= index < 2;
+	r = (int)syscall(SYS_ioctl, fd, ZCBUF_IOC_HEAPS, heap);
+	heap->index = index;
+	return r;
+}
 
 int ioctl(int fd, unsigned long request, ...)
 {
@@ -32,6 +45,8 @@ int ioctl(int fd, unsigned long request, ...)
 	else if ((request == DMA_BUF_IOCTL_SYNC || request == ZCBUF_IOC_SYNC) &&
 		 fail_sync_times && fail_sync_times--)
 		errno = fail_sync;
+	else if (request == ZCBUF_IOC_HEAPS && swap_heaps)
+		return list_swapped(fd, argument);
 	return errno ? -1 : (int)syscall(SYS_ioctl, fd, request, argument);
 }
 
@@ -130,6 +145,20 @@ static void beyond_a_real_limit(struct zcbuf_ctx *ctx)
 	fclose(file);
 }
 
+static void default_heap_first(struct zcbuf_ctx *ctx)
+{
+	struct zcbuf_heap_info *infos;
+
+	swap_heaps = true;
+	must(zcbuf_heap_list(ctx, &infos));
+	swap_heaps = false;
+	ok(!strcmp(infos[0].name, "zcbuf-system") &&
+		   infos[1].backend == ZCBUF_BACKEND_ZCBUF &&
+		   strcmp(infos[1].name, "zcbuf-system"),
+	   "zcbuf-system is the first, wherever the module puts it");
+	free(infos);
+}
+
 static void restarting(struct zcbuf_ctx *ctx)
 {
 	struct zcbuf_buffer *buffer = new_buffer(ctx, "zcbuf-system", 8192);
@@ -163,6 +192,7 @@ int main(void)
 	must(zcbuf_heap_open(ctx, NULL, &heap));
 	falling_back(heap);
 	beyond_a_real_limit(ctx);
+	default_heap_first(ctx);
 	restarting(ctx);
 	zcbuf_heap_unref(heap);
 	zcbuf_ctx_unref(ctx);

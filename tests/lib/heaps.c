@@ -140,8 +140,10 @@ static void needs(struct zcbuf_ctx *ctx)
 	zcbuf_buffer_get_info(buffer, &info);
 	ok(info.backend == ZCBUF_BACKEND_ZCBUF && !strcmp(info.heap, "zcbuf-system"),
 	   "without any need the memory is of zcbuf-system");
-	ok(zcbuf_heap_ref(heap) == heap && !zcbuf_heap_unref(heap),
-	   "a heap has references");
+	zcbuf_buffer_unref(buffer);
+	ok(zcbuf_heap_ref(heap) == heap && !zcbuf_heap_unref(heap) &&
+		   !zcbuf_heap_alloc(heap, 1, NULL, &buffer),
+	   "a heap stays while there is a reference");
 	zcbuf_heap_unref(heap);
 	ok(zcbuf_buffer_size(buffer) == 4096, "a buffer outlives its heap");
 	zcbuf_buffer_unref(buffer);
@@ -248,6 +250,7 @@ static void no_file_descriptors(struct zcbuf_ctx *ctx)
 int main(void)
 {
 	struct zcbuf_ctx *ctx = new_ctx();
+	int fds = count_fds();
 	struct stat st;
 
 	listing(ctx);
@@ -271,5 +274,6 @@ int main(void)
 	   "backends have names");
 	ok(!zcbuf_backend_name(0) && !zcbuf_backend_name(3), "what is no backend has none");
 	zcbuf_ctx_unref(ctx);
+	ok(count_fds() == fds, "all file descriptors are closed at the end");
 	return done_testing();
 }

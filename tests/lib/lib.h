@@ -102,6 +102,15 @@ static inline unsigned char *mapped(struct zcbuf_buffer *buffer, uint64_t access
 	return data;
 }
 
+/* Large contiguous runs are there again after tests that left memory in pieces. */
+static inline void compact_memory(void)
+{
+	FILE *file = fopen("/proc/sys/vm/compact_memory", "w");
+
+	if (!file || fputs("1", file) < 0 || fclose(file))
+		bail("memory cannot be compacted: %s", strerror(errno));
+}
+
 /* The next file descriptor cannot be had until allow_fds(). */
 static inline void forbid_fds(void)
 {

@@ -1,0 +1,196 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The zcbuf command: what it prints, and its exit statuses."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+count = failures = 0
+
+
+def ok(passed, name, *remarks):
+    global count, failures
+    count += 1
+    print(f"{'ok' if passed else 'not ok'} {count} - {name}", flush=True)
+    if not passed:
+        failures += 1
+        for remark in remarks:
+            print("#", str(remark).replace("\n", "\n# "), flush=True)
+
+
+def zcbuf(*arguments, **options):
+    return subprocess.run(["zcbuf", *arguments], capture_output=True, text=True, timeout=60, **options)
+
+
+def succeeds(name, *arguments, **options):
+    run = zcbuf(*arguments, **options)
+    ok(run.returncode == 0, name, run)
+    return run.stdout
+
+
+def fails(status, message, name, *arguments, **options):
+    """One line on stderr that holds MESSAGE, and nothing on stdout."""
+    run = zcbuf(*arguments, **options)
+    line = run.stderr.strip()
+    ok(
+        run.returncode == status and message in line and "\n" not in line and not run.stdout,
+        name,
+        run,
+    )
+
+
+def is_aligned(table):
+    """Every column starts or ends at the same place in each line."""
+    lines = table.splitlines()
+    words = [[m.span() for m in re.finditer(r"\S+( \S+)*", line)] for line in lines]
+    return len(lines) > 1 and all(
+        len(row) == len(words[0])
+        and all(a[0] == b[0] or a[1] == b[1] for a, b in zip(row, words[0]))
+        for row in words
+    )
+
+
+class Held:
+    """zcbuf alloc --hold, as long as the with block."""
+
+    def __init__(self, *arguments, **options):
+        self.process = subprocess.Popen(
+            ["zcbuf", "alloc", "--hold", "--json", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+        )
+
+    def __enter__(self):
+        text = ""
+        while not text.endswith("]\n"):
+            text += self.process.stdout.readline()
+        self.buffers = json.loads(text)
+        self.pid = self.process.pid
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_help():
+    ok("Usage: zcbuf COMMAND" in succeeds("--help succeeds", "--help"), "--help tells the usage")
+    ok(succeeds("--version succeeds", "--version").startswith("zcbuf "), "--version tells the version")
+    for command in "list", "alloc", "info":
+        text = succeeds(f"{command} --help succeeds", command, "--help")
+        ok(f"Usage: zcbuf {command}" in text, f"{command} --help tells the usage")
+    run = zcbuf()
+    ok(run.returncode == 2 and "Usage:" in run.stderr and not run.stdout, "without a command: usage, status 2", run)
+
+
+def test_list():
+    table = succeeds("list succeeds", "list")
+    ok(is_aligned(table), "list is an aligned table", table)
+    ok(re.search(r"^zcbuf-system +zcbuf +system +cached +\S*pin\S* .* ok$", table, re.M), "list shows what zcbuf-system can", table)
+    heaps = json.loads(succeeds("list --json succeeds", "list", "--json"))
+    system = heaps[0]
+    ok(
+        system["name"] == "zcbuf-system" and system["node"] == "/dev/dma_heap/zcbuf-system" and system["usable"]
+        and "pin" in system["capabilities"] and system["max_size"] > 1 << 20 and system["used_bytes"] == 0,
+        "list --json says the same to programs", system,
+    )
+    ok([h["name"] for h in heaps] == [line.split()[0] for line in table.splitlines()[1:]], "both list the same heaps", heaps)
+    nobody = json.loads(succeeds("list succeeds for every user", "list", "--json", user=65534, group=65534, extra_groups=[]))
+    ok(nobody[0]["usable"] is False and nobody[0]["status"] == "Permission denied", "it says which heaps this user may not use", nobody[0])
+
+
+def test_alloc():
+    table = succeeds("alloc succeeds", "alloc", "--name", "a name", "--count", "3", "8100K")
+    ok(is_aligned(table) and len(table.splitlines()) == 4, "alloc is an aligned table of buffers", table)
+    ok(re.search(r"zcbuf +zcbuf-system +8100 KiB .* a name$", table, re.M), "with heap, size and name", table)
+    for text, size in ("1", 4096), ("4097", 8192), ("0x3000", 12288), ("64K", 65536), ("3M", 3 << 20), ("1MiB", 1 << 20):
+        buffer = json.loads(succeeds(f"alloc {text} succeeds", "alloc", "--json", text))[0]
+        ok(buffer["size"] == size and buffer["heap"] == "zcbuf-system" and buffer["chunks"] >= 1, f"alloc {text} gives {size} bytes", buffer)
+    buffer = json.loads(succeeds("alloc --heap --align succeeds", "alloc", "--json", "--heap", "zcbuf-system", "--align", "64K", "1"))[0]
+    ok(buffer["alignment"] == 65536 and buffer["size"] == 65536 and buffer["name"] is None, "alloc aligns", buffer)
+    buffer = json.loads(succeeds("alloc --heap memfd succeeds", "alloc", "--json", "--heap", "memfd", "1"))[0]
+    ok(buffer["backend"] == "memfd" and buffer["chunks"] is None, "what is not known is null", buffer)
+
+    fails(1, "no-such: no such heap", "alloc from an unknown heap: status 1", "alloc", "--heap", "no-such", "1")
+    fails(1, "size 0", "alloc of nothing: status 1", "alloc", "--heap", "memfd", "0")
+    fails(1, "no buffer of 1099511627776 bytes", "alloc of too much: status 1", "alloc", "--heap", "zcbuf-system", "1T")
+    fails(1, "/dev/dma_heap/zcbuf-system: permission denied (", "alloc without permission: status 1, and what to do", "alloc", "--heap", "zcbuf-system", "1",
+          user=65534, group=65534, extra_groups=[])
+    fails(2, "how many bytes?", "alloc without a size: status 2", "alloc")
+    for text in "x", "-1", "1Q", "1 K", "18446744073709551616", "17179869184G":
+        fails(2, "not a size", f"alloc {text}: status 2", "alloc", "--", text)
+    fails(2, "not a size", "alloc --align x: status 2", "alloc", "--align", "x", "1")
+    fails(2, "not a number", "alloc --count 0: status 2", "alloc", "--count", "0", "1")
+    fails(2, "not expected", "alloc 1 2: status 2", "alloc", "1", "2")
+
+
+def test_hold():
+    with Held("--count", "2", "--name", "held", "1M") as held:
+        used = json.loads(zcbuf("list", "--json").stdout)[0]
+        ok(used["used_buffers"] == 2 and used["used_bytes"] == 2 << 20, "--hold keeps the buffers", used)
+        rows = json.loads(succeeds("info PID succeeds", "info", "--json", str(held.pid)))
+        ok(
+            [(r["fd"], r["inode"], r["size"], r["heap"], r["name"]) for r in rows]
+            == [(b["fd"], b["inode"], b["size"], b["heap"], "held") for b in held.buffers],
+            "info PID shows the process's buffers", rows,
+        )
+        ok(all(r["access"] == "rw" and r["views"] == 1 and r["buffer_id"] for r in rows), "and what only the module knows", rows)
+        table = succeeds("info PID as a table", "info", str(held.pid))
+        ok(is_aligned(table) and len(table.splitlines()) == 3, "which is aligned", table)
+        one = json.loads(succeeds("info PID:FD succeeds", "info", "--json", f"{held.pid}:{held.buffers[1]['fd']}"))
+        ok([r["inode"] for r in one] == [held.buffers[1]["inode"]], "info PID:FD shows that one", one)
+        fails(1, "no buffer", "info PID:FD of something else: status 1", "info", f"{held.pid}:0")
+        fails(1, "permission denied", "info PID of another user: status 1", "info", str(held.pid), user=65534, group=65534, extra_groups=[])
+        held.process.stdin.write("\n")
+        held.process.stdin.flush()
+        ok(held.process.wait(10) == 0, "Enter ends --hold")
+    used = json.loads(zcbuf("list", "--json").stdout)[0]
+    ok(used["used_buffers"] == 0, "and frees the buffers", used)
+    with Held("1M") as held:
+        held.process.stdin.close()
+        held.process.stdin = None
+        os.kill(held.pid, signal.SIGTERM)
+        ok(held.process.wait(10) == -signal.SIGTERM, "without a terminal --hold lasts until the command is killed")
+
+
+def test_info():
+    memfd = os.memfd_create("from outside", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memfd, 8192)
+    fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    row = json.loads(succeeds("info FD succeeds", "info", "--json", str(memfd), pass_fds=[memfd]))[0]
+    ok(row["inode"] == os.fstat(memfd).st_ino and row["exporter"] == "memfd" and row["name"] == "from outside", "info FD shows an inherited memfd", row)
+    with Held("--name", "\u00e4\"\\x", "4K") as held:
+        row = json.loads(zcbuf("info", "--json", str(held.pid)).stdout)
+        ok(len(row) == 1 and row[0]["name"] is not None, "any name is still JSON", row)
+    run = zcbuf("info", "--json", str(os.getpid()))
+    ok(run.returncode == 0 and json.loads(run.stdout) == [], "info of a process without buffers is empty", run)
+    run = zcbuf("info", str(os.getpid()))
+    ok(run.returncode == 0 and "no dma-bufs" in run.stderr, "which a person is told in words", run)
+    fails(1, "no such process", "info of nothing: status 1", "info", "4194303")
+    fails(2, "which file descriptor or process?", "info without a number: status 2", "info")
+    for text in "x", "1:", ":1", "1:2:3", "99999999999", "1 ":
+        fails(2, "not FD, PID or PID:FD", f"info '{text}': status 2", "info", text)
+
+
+def test_errors():
+    fails(2, "no-such: no such command", "an unknown command: status 2", "no-such")
+    fails(2, "not expected", "list with an argument: status 2", "list", "x")
+    for command in "list", "alloc", "info":
+        fails(2, "unrecognized option", f"{command} with an unknown option: status 2", command, "--no-such")
+    with open("/dev/full", "w") as target:
+        run = subprocess.run(["zcbuf", "list"], stdout=target, stderr=subprocess.PIPE, text=True)
+    ok(run.returncode == 1 and "No space left" in run.stderr, "output that cannot be written: status 1", run)
+
+
+test_help()
+test_list()
+test_alloc()
+test_hold()
+test_info()
+test_errors()
+print(f"1..{count}")
+sys.exit(1 if failures else 0)
