@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The module unloads whenever nobody holds anything of it, and not before; fifty times in a
+ * row. It is loaded again in the end, with the parameters it had.
+ */
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+#include "vgem.h"
+
+#define SIZE (4 * PAGE)
+
+static char file[PATH_MAX], parameters[4096];
+static char names[16][ZCBUF_NAME_LEN];
+static int heaps;
+
+static int unload(void)
+{
+	close(control_fd);
+	control_fd = -1;
+	return syscall(SYS_delete_module, "zcbuf", O_NONBLOCK);
+}
+
+static int load(void)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	int error = syscall(SYS_finit_module, fd, parameters, 0);
+
+	close(fd);
+	return error;
+}
+
+static bool loaded(void)
+{
+	return access("/sys/module/zcbuf/refcnt", F_OK) == 0;
+}
+
+/* Where modprobe would find it. */
+static void find_file(void)
+{
+	FILE *modinfo = popen("modinfo -F filename zcbuf", "re");
+
+	if (!modinfo || !fgets(file, sizeof(file), modinfo))
+		bail("modinfo knows no zcbuf");
+	pclose(modinfo);
+	file[strcspn(file, "\n")] = 0;
+}
+
+static void find_parameters(void)
+{
+	DIR *dir = opendir("/sys/module/zcbuf/parameters");
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir))) {
+		char path[PATH_MAX], value[1024];
+		size_t end = strlen(parameters);
+
+		snprintf(path, sizeof(path), "/sys/module/zcbuf/parameters/%s",
+			 entry->d_name);
+		if (entry->d_name[0] == '.' || !read_file(path, value, sizeof(value)))
+			continue;
+		value[strcspn(value, "\n")] = 0;
+		if (*value && strcmp(value, "(null)"))
+			snprintf(parameters + end, sizeof(parameters) - end, "%s=%s ",
+				 entry->d_name, value);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* The heap called NAME, as if for_each_heap() had opened it. */
+static struct heap open_heap(const char *name)
+{
+	struct heap heap = { .name = name };
+
+	for (heap.is.index = 0; ioctl(control(), ZCBUF_IOC_HEAPS, &heap.is) == 0;
+	     heap.is.index++)
+		if (!strcmp(heap.is.name, name)) {
+			heap.fd = heap_open(&heap, O_RDWR);
+			return heap;
+		}
+	bail("%s has gone", name);
+}
+
+static void find_heaps(void)
+{
+	struct zcbuf_ioc_heap arg = { .index = 0 };
+
+	while (heaps < 16 && ioctl(control(), ZCBUF_IOC_HEAPS, &arg) == 0) {
+		strcpy(names[heaps++], arg.name);
+		arg = (struct zcbuf_ioc_heap){ .index = heaps };
+	}
+}
+
+static void nothing_held(const char *when)
+{
+	ok(unload() == 0, "it unloads %s", when);
+	if (!loaded())
+		ok(load() == 0, "and loads again");
+}
+
+/* Refused now. What is held is let go by the caller. */
+static void refused(const char *name, const char *holder)
+{
+	is_errno(unload(), EWOULDBLOCK, "%s: it does not unload while %s", name, holder);
+	if (!loaded() && load())
+		bail("it unloaded, and does not load again: %s", strerror(errno));
+}
+
+static void holders(const char *name)
+{
+	struct heap heap = open_heap(name);
+	struct zcbuf_ioc_alloc arg = { .size = SIZE, .fd_flags = O_RDWR | O_CLOEXEC };
+	int fd, narrow, sockets[2], vgem;
+	void *memory;
+
+	refused(name, "a heap's node is open");
+	fd = must_alloc(&heap, SIZE);
+	close(heap.fd);
+	refused(name, "a buffer's fd is open");
+	narrow = view(fd, 0, PAGE, ZCBUF_VIEW_READ_ONLY);
+	close(fd);
+	refused(name, "a view's fd is open");
+	memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, narrow, 0);
+	close(narrow);
+	refused(name, "a view is mapped");
+	munmap(memory, PAGE);
+
+	heap = open_heap(name);
+	fd = must_alloc(&heap, SIZE);
+	memory = must_map(fd, SIZE);
+	close(fd);
+	close(heap.fd);
+	refused(name, "a buffer is mapped");
+	munmap((char *)memory + PAGE, SIZE - PAGE);
+	refused(name, "one page of it is");
+	munmap(memory, PAGE);
+
+	heap = open_heap(name);
+	if (ioctl(heap.fd, ZCBUF_IOC_ALLOC, &arg))
+		bail("no buffer: %s", strerror(errno));
+	memory = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, heap.fd, arg.mmap_offset);
+	close(arg.fd);
+	close(heap.fd);
+	refused(name, "a heap's node is mapped");
+	munmap(memory, SIZE);
+
+	heap = open_heap(name);
+	fd = must_alloc(&heap, SIZE);
+	socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets);
+	send_fd(sockets[0], fd);
+	close(fd);
+	close(heap.fd);
+	refused(name, "a buffer is under way in a socket");
+	close(sockets[0]);
+	close(sockets[1]);
+
+	vgem = vgem_open();
+	if (vgem >= 0) {
+		heap = open_heap(name);
+		fd = must_alloc(&heap, SIZE);
+		drm_import(vgem, fd);
+		close(fd);
+		close(heap.fd);
+		refused(name, "a device has a buffer");
+		close(vgem);
+	} else {
+		skip("%s: no vgem", name);
+	}
+
+	control();
+	is_errno(syscall(SYS_delete_module, "zcbuf", O_NONBLOCK), EWOULDBLOCK,
+		 "%s: it does not unload while the control node is open", name);
+	nothing_held("when all is let go");
+}
+
+/* Pages that are pinned are no longer the module's. */
+static void pages_in_a_pipe(const char *name)
+{
+	struct heap heap = open_heap(name);
+	struct iovec iov = { .iov_len = SIZE };
+	int fd, pipes[2];
+	void *copy;
+
+	if (!heap_can(&heap, ZCBUF_HEAP_CAP_PIN)) {
+		close(heap.fd);
+		return;
+	}
+	fd = must_alloc(&heap, SIZE);
+	iov.iov_base = must_map(fd, SIZE);
+	copy = malloc(SIZE);
+	close(heap.fd);
+	fill(iov.iov_base, SIZE, 1);
+	if (pipe2(pipes, O_CLOEXEC) || vmsplice(pipes[1], &iov, 1, 0) != SIZE)
+		bail("vmsplice: %s", strerror(errno));
+	munmap(iov.iov_base, SIZE);
+	close(fd);
+	nothing_held("while a pipe has pages of it");
+	ok(read(pipes[0], copy, SIZE) == SIZE && is_filled(copy, SIZE, 1),
+	   "%s: which are as they were", name);
+	close(pipes[0]);
+	close(pipes[1]);
+	free(copy);
+}
+
+static bool nodes_there(bool should)
+{
+	bool right = (access("/dev/zcbuf", F_OK) == 0) == should;
+
+	for (int i = 0; i < heaps; i++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "/dev/dma_heap/%s", names[i]);
+		right = right && (access(path, F_OK) == 0) == should;
+	}
+	return right;
+}
+
+static bool each_heap_works(void)
+{
+	bool works = true;
+
+	for (int i = 0; i < heaps; i++) {
+		struct heap heap = open_heap(names[i]);
+		int fd = alloc(&heap, SIZE);
+		void *memory = map(fd, SIZE);
+
+		works = works && memory != MAP_FAILED && is_zero(memory, SIZE);
+		if (memory != MAP_FAILED)
+			fill(memory, SIZE, 2);
+		munmap(memory, SIZE);
+		close(fd);
+		close(heap.fd);
+	}
+	return works;
+}
+
+static void fifty_times(void)
+{
+	long long slab = 0, free = 0;
+	int failed = 0, strange = 0;
+
+	for (int i = 0; i < 50; i++) {
+		failed += unload() != 0;
+		strange += !nodes_there(false);
+		failed += load() != 0;
+		strange += !nodes_there(true);
+		failed += !each_heap_works();
+		if (i == 9) {
+			free = free_kib();
+			slab = number_in("/proc/meminfo", "SUnreclaim");
+		}
+	}
+	ok(!failed, "it unloads, loads and works fifty times");
+	ok(!strange, "its nodes come and go with it");
+	free -= free_kib();
+	slab = number_in("/proc/meminfo", "SUnreclaim") - slab;
+	ok(slab < 512 && free < 8192, "and no memory does (slab %lld KiB, pages %lld KiB)",
+	   slab, free);
+}
+
+int main(void)
+{
+	find_file();
+	find_parameters();
+	find_heaps();
+	diag("%s %s", file, parameters);
+	nothing_held("at first");
+	for (int i = 0; i < heaps; i++) {
+		holders(names[i]);
+		pages_in_a_pipe(names[i]);
+	}
+	fifty_times();
+	return done_testing();
+}
