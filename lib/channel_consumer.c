@@ -139,9 +139,11 @@ static int greet(struct zcbuf_consumer *c, int fd)
 	struct timeval patience = { .tv_usec = PATIENCE_MS * 1000 };
 	int r;
 
+	/* A producer that has hung up already has perhaps said why. */
 	r = say_hello(c, fd);
-	if (r < 0)
+	if (r < 0 && r != -EPIPE && r != -ECONNRESET)
 		return r;
+	r = 0;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	pthread_mutex_lock(&c->lock);
 	if (c->outer >= 0)

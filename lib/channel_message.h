@@ -13,7 +13,7 @@
 
 #include "libzcbuf-channel.h"
 
-#define CHANNEL_MAGIC   0x4642435aU /* "ZCBF" on a little-endian machine */
+#define CHANNEL_MAGIC	0x4642435aU /* "ZCBF" on a little-endian machine */
 #define CHANNEL_VERSION 1
 
 /* Additions to this version that both ends must know; there are none yet. */
@@ -104,7 +104,8 @@ struct channel_bye {
 
 /* Bytes of the largest message from each side. */
 #define CHANNEL_CONSUMER_MESSAGE_MAX sizeof(struct channel_hello)
-#define CHANNEL_PRODUCER_MESSAGE_MAX (sizeof(struct channel_frame) + ZCBUF_CHANNEL_PAYLOAD_MAX)
+#define CHANNEL_PRODUCER_MESSAGE_MAX \
+	(sizeof(struct channel_frame) + ZCBUF_CHANNEL_PAYLOAD_MAX)
 
 struct channel_message {
 	union {
@@ -134,6 +135,9 @@ enum channel_side {
 int channel_parse(const void *data, size_t size, unsigned int n_fds, enum channel_side from,
 		  struct channel_message *message);
 
-#define CHANNEL_HEADER(kind, length) { .type = (kind), .size = (uint32_t)(length) }
+#define CHANNEL_HEADER(kind, length)                       \
+	{                                                  \
+		.type = (kind), .size = (uint32_t)(length) \
+	}
 
 #endif /* LIBZCBUF_CHANNEL_MESSAGE_H */

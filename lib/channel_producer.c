@@ -1504,6 +1504,8 @@ int zcbuf_producer_send(struct zcbuf_producer *p, const struct zcbuf_frame *fram
 static void deliver_frame(struct zcbuf_producer *p, struct frame *frame,
 			  struct zcbuf_producer_event *event)
 {
+	if (p->delivered)
+		frame_recycle(p, p->delivered);
 	event->frame = frame->frame;
 	event->frame.fence = frame->fence;
 	p->delivered = frame;
@@ -1575,8 +1577,6 @@ int zcbuf_producer_next_event(struct zcbuf_producer *p, int timeout_ms,
 	int r;
 
 	lock(p);
-	if (p->delivered)
-		frame_recycle(p, take_pointer(p->delivered));
 	if (p->events && ++p->unlooked >= CALLS_PER_LOOK && !p->closed)
 		look(p);
 	if (!p->events && !p->closed)

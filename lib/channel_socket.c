@@ -204,6 +204,8 @@ int channel_adopt(int fd, bool *listening)
 	/* Credentials would take the place of file descriptors. */
 	setsockopt(copy, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off));
 	*listening = accepts;
+	if (accepts && fcntl(copy, F_SETFL, O_NONBLOCK))
+		return -errno;
 	return take_fd(&copy);
 }
 

@@ -67,10 +67,10 @@ bool channel_send_later(int error);
 struct channel_inbox {
 	struct mmsghdr *headers;
 	enum channel_side from;
-	unsigned int room;	/* messages that fit */
-	unsigned int count;	/* messages that are there */
-	unsigned int next;	/* the first that was not taken */
-	bool emptied;		/* the last call received all that there was */
+	unsigned int room;  /* messages that fit */
+	unsigned int count; /* messages that are there */
+	unsigned int next;  /* the first that was not taken */
+	bool emptied;	    /* the last call received all that there was */
 };
 
 int channel_inbox_init(struct channel_inbox *inbox, enum channel_side from);
@@ -90,7 +90,8 @@ int channel_inbox_receive(struct channel_inbox *inbox, int socket, int flags);
  * left; -ECONNRESET where the stream ends, -EMFILE if a file descriptor was lost for lack of
  * room, and what channel_parse() returns.
  */
-int channel_inbox_take(struct channel_inbox *inbox, struct channel_message *message, int *fd);
+int channel_inbox_take(struct channel_inbox *inbox, struct channel_message *message,
+		       int *fd);
 
 /* ---- time and wake-ups --------------------------------------------------------------- */
 

@@ -230,7 +230,8 @@ int zcbuf_producer_listen(struct zcbuf_producer *producer, const char *address, 
 /**
  * zcbuf_producer_add_socket - the same for a socket that exists already
  * @fd: SOCK_SEQPACKET, listening (from systemd, say) or connected to one consumer (half of
- *	a socketpair). Duplicated; the caller keeps its own
+ *	a socketpair). Duplicated; the caller keeps its own. One that listens becomes
+ *	non-blocking
  *
  * Errors: -EBADF, -EINVAL (another kind of socket), -EACCES (connected to a process that
  * may not), -EUSERS (max_consumers), -ENOSPC (more than eight that listen), -EMFILE.

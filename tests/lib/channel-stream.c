@@ -20,13 +20,15 @@ static void one_consumer(void)
 	must(zcbuf_producer_set_format(s.producer, "grey", 4));
 	v = viewer_start(viewer_new(s.address));
 	ok(until(&s, s.connected == 1), "a consumer in another process connects");
-	ok(v->pid == stage_info(&s, v->pid).peer.pid, "the producer knows which process it is");
+	ok(v->pid == stage_info(&s, v->pid).peer.pid,
+	   "the producer knows which process it is");
 	for (int i = 0; i < FRAMES; i++)
 		if (stage_send(&s, PATIENCE_MS) != 1)
 			diag("frame %d was not taken", i);
 	must(zcbuf_producer_end(s.producer));
 	ok(eventually(v->ends == 1), "the end of the stream arrives");
-	ok(v->frames == FRAMES && !v->lost && !v->disorder, "behind all frames, in their order");
+	ok(v->frames == FRAMES && !v->lost && !v->disorder,
+	   "behind all frames, in their order");
 	ok(!v->wrong, "each frame has its own content, until it is given back");
 	ok(v->formats == 1 && !strcmp(v->format, "grey"), "the format arrives once");
 	ok(v->buffers == 4, "each buffer arrives once");
@@ -56,9 +58,9 @@ static void ten_consumers(void)
 			diag("frame %d was not taken by all", i);
 	must(zcbuf_producer_end(s.producer));
 	for (int i = 0; i < 10; i++)
-		right += eventually(v[i]->ends == 1) && v[i]->frames == FRAMES && !v[i]->lost &&
-			 !v[i]->disorder && !v[i]->wrong && v[i]->buffers == 6 &&
-			 stage_info(&s, v[i]->pid).fds == 6;
+		right += eventually(v[i]->ends == 1) && v[i]->frames == FRAMES &&
+			 !v[i]->lost && !v[i]->disorder && !v[i]->wrong &&
+			 v[i]->buffers == 6 && stage_info(&s, v[i]->pid).fds == 6;
 	ok(right == 10, "ten consumers get every frame, and every buffer once");
 	ok(until(&s, stage_complete(&s)), "all buffers come back");
 	for (int i = 0; i < 10; i++)
@@ -134,19 +136,23 @@ static void all_fields(void)
 		for (unsigned int i = 0; i < 4; i++)
 			same &= !frame->buffers[i] == !sent.buffers[i];
 		must(zcbuf_consumer_give_back(c, frame, -1));
-		must(zcbuf_producer_next_event(s.producer, PATIENCE_MS, &event) == 1 ? 0 : -1);
+		must(zcbuf_producer_next_event(s.producer, PATIENCE_MS, &event) == 1 ? 0
+										     : -1);
 		if (event.type == ZCBUF_PRODUCER_CONNECTED)
 			must(zcbuf_producer_next_event(s.producer, PATIENCE_MS, &event));
 		same &= event.type == ZCBUF_PRODUCER_RELEASED &&
-			event.frame.user_data == &s && event.frame.sequence == sent.sequence &&
+			event.frame.user_data == &s &&
+			event.frame.sequence == sent.sequence &&
 			!memcmp(event.frame.buffers, sent.buffers, sizeof(sent.buffers)) &&
 			event.frame.fence == -1 && !event.frame.metadata;
 	}
-	ok(same, "frames of 0 to 4 buffers and 0 to 16384 bytes of metadata arrive as sent");
+	ok(same,
+	   "frames of 0 to 4 buffers and 0 to 16384 bytes of metadata arrive as sent");
 
 	returns(zcbuf_producer_send(s.producer,
 				    &(struct zcbuf_frame){ .metadata = metadata,
-							   .metadata_size = sizeof(metadata) },
+							   .metadata_size =
+								   sizeof(metadata) },
 				    0),
 		-EINVAL, "one byte more of metadata is refused");
 	returns(zcbuf_producer_set_format(s.producer, metadata, sizeof(metadata)), -EINVAL,
@@ -160,7 +166,8 @@ static void all_fields(void)
 		-ENOENT, "a buffer that was not added cannot be sent");
 	returns(zcbuf_producer_remove_buffer(s.producer, s.pool[3]), -ENOENT,
 		"nor be removed twice");
-	returns(zcbuf_producer_add_buffer(s.producer, s.pool[0]), -EEXIST, "nor added twice");
+	returns(zcbuf_producer_add_buffer(s.producer, s.pool[0]), -EEXIST,
+		"nor added twice");
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
 }
@@ -173,7 +180,8 @@ static void nobody_there(void)
 	stage_open(&s, NULL, 1);
 	returns(stage_send(&s, PATIENCE_MS), 0, "a frame for nobody goes to nobody");
 	ok(zcbuf_producer_next_event(s.producer, 0, &event) == 1 &&
-		   event.type == ZCBUF_PRODUCER_RELEASED && event.frame.buffers[0] == s.pool[0],
+		   event.type == ZCBUF_PRODUCER_RELEASED &&
+		   event.frame.buffers[0] == s.pool[0],
 	   "and is released at once");
 	stage_close(&s);
 }
@@ -201,7 +209,8 @@ static void formats_and_frames(void)
 				snprintf(format, sizeof(format), "%.*s", (int)event.size,
 					 (const char *)event.data);
 			if (event.type == ZCBUF_CONSUMER_FRAME) {
-				right += (unsigned int)atoi(format) == event.frame->sequence;
+				right +=
+					(unsigned int)atoi(format) == event.frame->sequence;
 				must(zcbuf_consumer_give_back(c, event.frame, -1));
 				stage_run(&s, 1);
 			}
@@ -248,14 +257,16 @@ static void buffers_come_and_go(void)
 	while (zcbuf_consumer_next_event(c, PATIENCE_MS, &event) == 1 &&
 	       event.type != ZCBUF_CONSUMER_FRAME)
 		added |= event.type == ZCBUF_CONSUMER_BUFFER_ADDED;
-	ok(added && painted(event.frame->buffers[0], 2), "a buffer can be added in mid-stream");
+	ok(added && painted(event.frame->buffers[0], 2),
+	   "a buffer can be added in mid-stream");
 	ok(stage_info(&s, getpid()).buffers == 1, "the consumer knows one buffer now");
 
 	/* Removed while a frame with it waits: that frame cannot be sent any more. */
 	for (int i = 0; i < 4; i++)
 		must(zcbuf_producer_send(s.producer,
 					 &(struct zcbuf_frame){ .buffers = { extra } }, 0));
-	ok(stage_info(&s, getpid()).waiting == 1, "a frame waits for a consumer that is full");
+	ok(stage_info(&s, getpid()).waiting == 1,
+	   "a frame waits for a consumer that is full");
 	must(zcbuf_producer_remove_buffer(s.producer, extra));
 	ok(stage_info(&s, getpid()).waiting == 0, "but not when its buffer is removed");
 	zcbuf_consumer_unref(c);
@@ -278,10 +289,10 @@ static void too_many_buffers(void)
 	}
 	ok(r == -ENOSPC && n == ZCBUF_CHANNEL_BUFFERS_MAX + 1, "256 buffers, and no more");
 	for (int i = 0; i < n - 1; i++) {
-		must(zcbuf_producer_send(s.producer,
-					 &(struct zcbuf_frame){ .buffers = { many[i] } }, 0));
-		must(zcbuf_consumer_give_back(
-			c, next_of(c, ZCBUF_CONSUMER_FRAME).frame, -1));
+		must(zcbuf_producer_send(
+			s.producer, &(struct zcbuf_frame){ .buffers = { many[i] } }, 0));
+		must(zcbuf_consumer_give_back(c, next_of(c, ZCBUF_CONSUMER_FRAME).frame,
+					      -1));
 		stage_run(&s, 1);
 	}
 	ok(stage_info(&s, getpid()).buffers == ZCBUF_CHANNEL_BUFFERS_MAX,
@@ -308,7 +319,8 @@ static struct zcbuf_buffer *foreign_buffer(struct zcbuf_ctx *ctx)
 	return buffer;
 }
 
-static bool shared_writable(enum zcbuf_share share, struct zcbuf_buffer *buffer, int *result)
+static bool shared_writable(enum zcbuf_share share, struct zcbuf_buffer *buffer,
+			    int *result)
 {
 	struct zcbuf_producer_config config = { .share = share };
 	struct zcbuf_consumer *c;
@@ -320,8 +332,8 @@ static bool shared_writable(enum zcbuf_share share, struct zcbuf_buffer *buffer,
 	*result = zcbuf_producer_add_buffer(s.producer, buffer);
 	c = stage_consumer(&s, NULL);
 	if (!*result) {
-		must(zcbuf_producer_send(s.producer,
-					 &(struct zcbuf_frame){ .buffers = { buffer } }, 0));
+		must(zcbuf_producer_send(
+			s.producer, &(struct zcbuf_frame){ .buffers = { buffer } }, 0));
 		buffer = next_of(c, ZCBUF_CONSUMER_BUFFER_ADDED).buffer;
 		writable = !zcbuf_buffer_map(buffer, ZCBUF_SYNC_WRITE, &data);
 	}
@@ -371,7 +383,8 @@ static void rights(void)
 
 static void drop_oldest(void)
 {
-	struct zcbuf_consumer_config config = { .max_frames = 2, .drop = ZCBUF_DROP_OLDEST };
+	struct zcbuf_consumer_config config = { .max_frames = 2,
+						.drop = ZCBUF_DROP_OLDEST };
 	const struct zcbuf_frame *frame;
 	struct zcbuf_consumer *c;
 	struct stage s;
@@ -384,13 +397,15 @@ static void drop_oldest(void)
 	frame = next_of(c, ZCBUF_CONSUMER_FRAME).frame;
 	ok(frame->sequence == 1 && next_of(c, ZCBUF_CONSUMER_FRAME).frame->sequence == 2 &&
 		   quiet(c),
-	   "drop oldest: a consumer that gives nothing back gets two frames if it may hold two");
+	   "drop oldest: a consumer that gives nothing back gets two frames if it may hold "
+	   "two");
 	ok(stage_info(&s, getpid()).waiting == 1 && stage_info(&s, getpid()).held == 2,
 	   "the newest one waits for it");
 	must(zcbuf_consumer_give_back(c, frame, -1));
 	stage_run(&s, 20);
 	frame = next_of(c, ZCBUF_CONSUMER_FRAME).frame;
-	ok(frame->sequence == 10 && frame->lost == 7, "it comes next, and says that seven are lost");
+	ok(frame->sequence == 10 && frame->lost == 7,
+	   "it comes next, and says that seven are lost");
 	ok(stage_info(&s, getpid()).dropped == 7, "the producer counts them, too");
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
@@ -398,7 +413,8 @@ static void drop_oldest(void)
 
 static void drop_newest(void)
 {
-	struct zcbuf_consumer_config config = { .max_frames = 2, .drop = ZCBUF_DROP_NEWEST };
+	struct zcbuf_consumer_config config = { .max_frames = 2,
+						.drop = ZCBUF_DROP_NEWEST };
 	const struct zcbuf_frame *frame;
 	struct zcbuf_consumer *c;
 	struct stage s;
@@ -415,15 +431,18 @@ static void drop_newest(void)
 	ok(quiet(c) && !stage_info(&s, getpid()).waiting, "drop newest: no frame waits");
 	stage_send(&s, 0);
 	frame = next_of(c, ZCBUF_CONSUMER_FRAME).frame;
-	ok(frame->sequence == 11 && frame->lost == 8, "the next one says that eight are lost");
+	ok(frame->sequence == 11 && frame->lost == 8,
+	   "the next one says that eight are lost");
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
 }
 
 static void wishes(void)
 {
-	struct zcbuf_producer_config config = { .max_frames = 3, .drop = ZCBUF_DROP_NEWEST };
-	struct zcbuf_consumer_config modest = { .max_frames = 1 }, greedy = { .max_frames = 9 };
+	struct zcbuf_producer_config config = { .max_frames = 3,
+						.drop = ZCBUF_DROP_NEWEST };
+	struct zcbuf_consumer_config modest = { .max_frames = 1 },
+				     greedy = { .max_frames = 9 };
 	struct zcbuf_consumer *c;
 	struct stage s;
 
@@ -469,8 +488,8 @@ static void back_pressure(void)
 	must(stage_send(&s, PATIENCE_MS));
 	first = now_ms() - begin;
 	pthread_join(thread, NULL);
-	ok(first >= 250 && first < PATIENCE_MS, "sending waits for a frame to come back (%d ms)",
-	   (int)first);
+	ok(first >= 250 && first < PATIENCE_MS,
+	   "sending waits for a frame to come back (%d ms)", (int)first);
 	ok(!stage_info(&s, getpid()).dropped, "so that nothing is dropped");
 
 	begin = now_ms();
@@ -480,7 +499,8 @@ static void back_pressure(void)
 	must(stage_send(&s, 2 * PATIENCE_MS));
 	second = now_ms() - begin;
 	ok(first >= 300, "it waits no longer than it was told (%d ms)", (int)first);
-	ok(second < PATIENCE_MS, "and not again for the same consumer (%d ms)", (int)second);
+	ok(second < PATIENCE_MS, "and not again for the same consumer (%d ms)",
+	   (int)second);
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
 }
@@ -512,7 +532,8 @@ static void poll_loop(void)
 
 	stage_open(&s, NULL, 4);
 	producer = zcbuf_producer_fd(s.producer);
-	ok(producer >= 0 && producer == zcbuf_producer_fd(s.producer), "one fd of a producer");
+	ok(producer >= 0 && producer == zcbuf_producer_fd(s.producer),
+	   "one fd of a producer");
 	ok(!readable(producer, 20), "which is not readable if there is nothing to do");
 	must(stage_send(&s, 0));
 	ok(readable(producer, 0), "but when a frame was released at once");
@@ -522,7 +543,8 @@ static void poll_loop(void)
 	must(zcbuf_consumer_new(s.ctx, s.address, NULL, &c));
 	consumer = zcbuf_consumer_fd(c);
 	ok(consumer >= 0 && consumer == zcbuf_consumer_fd(c), "one fd of a consumer");
-	ok(readable(producer, PATIENCE_MS), "the producer's is readable when somebody connects");
+	ok(readable(producer, PATIENCE_MS),
+	   "the producer's is readable when somebody connects");
 	while (!s.connected && readable(producer, PATIENCE_MS))
 		drain(&s);
 	ok(readable(consumer, PATIENCE_MS) && next_of(c, ZCBUF_CONSUMER_CONNECTED).peer.pid,
@@ -542,7 +564,8 @@ static void poll_loop(void)
 	zcbuf_producer_close(s.producer);
 	ok(readable(consumer, PATIENCE_MS), "the consumer's when the producer goes");
 	ok(next_of(c, ZCBUF_CONSUMER_DISCONNECTED).error == -ECANCELED, "which it learns");
-	returns(zcbuf_consumer_next_event(c, 0, &event), -ENOTCONN, "then there is no more");
+	returns(zcbuf_consumer_next_event(c, 0, &event), -ENOTCONN,
+		"then there is no more");
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
 }
@@ -575,7 +598,8 @@ static void wake_up(void)
 	both[0] = s.producer;
 	both[1] = c;
 	pthread_create(&thread, NULL, wake_both, both);
-	returns(zcbuf_producer_next_event(s.producer, -1, &event), 0, "a producer is woken");
+	returns(zcbuf_producer_next_event(s.producer, -1, &event), 0,
+		"a producer is woken");
 	returns(zcbuf_consumer_next_event(c, -1, &seen), 0, "a consumer is woken");
 	pthread_join(thread, NULL);
 	zcbuf_producer_wake(s.producer);
@@ -595,9 +619,9 @@ static int new_fence(struct zcbuf_buffer *buffer)
 {
 	struct dma_buf_export_sync_file export = { .flags = DMA_BUF_SYNC_RW, .fd = -1 };
 
-	return ioctl(zcbuf_buffer_fd(buffer), DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export) ?
-		       -1 :
-		       export.fd;
+	return ioctl(zcbuf_buffer_fd(buffer), DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export)
+		       ? -1
+		       : export.fd;
 }
 
 static bool is_fence(int fd)
@@ -624,7 +648,8 @@ static void fences(void)
 		return;
 	}
 	for (int i = 0; i < 2; i++) {
-		c[i] = stage_consumer(&s, &(struct zcbuf_consumer_config){ .max_frames = 1 });
+		c[i] = stage_consumer(&s,
+				      &(struct zcbuf_consumer_config){ .max_frames = 1 });
 		next_of(c[i], ZCBUF_CONSUMER_CONNECTED);
 	}
 	stage_run(&s, 20);
@@ -644,7 +669,8 @@ static void fences(void)
 		   "and comes back with one for both consumers");
 		for (int i = 0; i < 2; i++) {
 			got[i] = next_of(c[i], ZCBUF_CONSUMER_FRAME).frame;
-			ok(is_fence(got[i]->fence), "a frame that had to wait still has it");
+			ok(is_fence(got[i]->fence),
+			   "a frame that had to wait still has it");
 			must(zcbuf_consumer_give_back(c[i], got[i], -1));
 		}
 		ok(zcbuf_producer_next_event(s.producer, PATIENCE_MS, &event) == 1 &&

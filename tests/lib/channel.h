@@ -37,12 +37,12 @@ static inline void sleep_ms(int ms)
 }
 
 /* eventually(condition): true as soon as CONDITION holds, false if it never does. */
-#define eventually(cond)                                                               \
-	({                                                                             \
-		int64_t end_ = now_ms() + PATIENCE_MS;                                 \
-		while (!(cond) && now_ms() < end_)                                     \
-			sleep_ms(1);                                                   \
-		(cond);                                                                \
+#define eventually(cond)                               \
+	({                                             \
+		int64_t end_ = now_ms() + PATIENCE_MS; \
+		while (!(cond) && now_ms() < end_)     \
+			sleep_ms(1);                   \
+		(cond);                                \
 	})
 
 /* ---- what a frame of these tests looks like ------------------------------------------- */
@@ -77,8 +77,8 @@ struct viewer {
 	char address[128];
 	int socket; /* instead of the address, if it is not 0 */
 	struct zcbuf_consumer_config config;
-	atomic_int work_ms; /* for each frame */
-	atomic_uint keep;   /* frames that it does not give back */
+	atomic_int work_ms;  /* for each frame */
+	atomic_uint keep;    /* frames that it does not give back */
 	unsigned int die_at; /* kills itself while it holds this frame, counted from 1 */
 	atomic_bool quit;
 
@@ -105,7 +105,8 @@ static inline int count_memory_fds(void)
 		ssize_t n = readlinkat(dirfd(dir), entry->d_name, link, sizeof(link) - 1);
 
 		link[n < 0 ? 0 : n] = '\0';
-		count += !strncmp(link, "/memfd:zcbuf-test", 17) || !strncmp(link, "/dmabuf:", 8);
+		count += !strncmp(link, "/memfd:zcbuf-test", 17) ||
+			 !strncmp(link, "/dmabuf:", 8);
 	}
 	closedir(dir);
 	return count;
@@ -270,7 +271,7 @@ struct stage {
 	unsigned int n_pool, n_free;
 	uint64_t sequence;
 	unsigned int connected, disconnected, released;
-	int error; /* of the last disconnection */
+	int error;	   /* of the last disconnection */
 	uint64_t consumer; /* the last that connected or went */
 };
 
@@ -337,12 +338,12 @@ static inline bool stage_run(struct stage *s, int ms)
 }
 
 /* until(stage, condition): runs the stage until CONDITION holds; false if it never does. */
-#define until(stage, cond)                                                             \
-	({                                                                             \
-		int64_t end_ = now_ms() + PATIENCE_MS;                                 \
-		while (!(cond) && now_ms() < end_)                                     \
-			stage_run(stage, 1);                                           \
-		(cond);                                                                \
+#define until(stage, cond)                             \
+	({                                             \
+		int64_t end_ = now_ms() + PATIENCE_MS; \
+		while (!(cond) && now_ms() < end_)     \
+			stage_run(stage, 1);           \
+		(cond);                                \
 	})
 
 /* Sends one frame, as soon as there is a buffer for it. Returns what send returned. */
@@ -393,8 +394,8 @@ static inline void stage_close(struct stage *s)
 }
 
 /* A consumer in this process, over a socketpair. */
-static inline struct zcbuf_consumer *stage_consumer(struct stage *s,
-						    const struct zcbuf_consumer_config *config)
+static inline struct zcbuf_consumer *
+stage_consumer(struct stage *s, const struct zcbuf_consumer_config *config)
 {
 	struct zcbuf_consumer *consumer;
 	int pair[2];
