@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gst/gst.h>
+#include <string.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -84,6 +85,29 @@ static gpointer map_memory(GstMemory *mem, gsize maxsize, GstMapFlags flags)
 static void unmap_memory(GstMemory *mem)
 {
 	(void)mem; /* stays mapped as long as the buffer */
+}
+
+/* A copy of a dma-buf is one, too, so that what caps promise stays true: if there is a heap. */
+static GstMemory *copy_memory(GstMemory *mem, gssize offset, gssize size)
+{
+	GstZcbufAllocator *self = GST_ZCBUF_ALLOCATOR(mem->allocator);
+	GstMapInfo from, to;
+	GstMemory *copy = NULL;
+
+	if (!gst_memory_map(mem, &from, GST_MAP_READ))
+		return NULL;
+	if (size == -1)
+		size = (gssize)from.size > offset ? (gssize)from.size - offset : 0;
+	if (self->heap)
+		copy = gst_allocator_alloc(mem->allocator, size, NULL);
+	if (!copy)
+		copy = gst_allocator_alloc(NULL, size, NULL);
+	if (gst_memory_map(copy, &to, GST_MAP_WRITE)) {
+		memcpy(to.data, from.data + offset, size);
+		gst_memory_unmap(copy, &to);
+	}
+	gst_memory_unmap(mem, &from);
+	return copy;
 }
 
 static void unref_buffer(gpointer buffer)
@@ -236,7 +260,7 @@ static void gst_zcbuf_allocator_init(GstZcbufAllocator *self)
 	/* The parent class brackets both with DMA_BUF_IOCTL_SYNC. */
 	alloc->mem_map = map_memory;
 	alloc->mem_unmap = unmap_memory;
-	/* Copies are dma-bufs too: what was promised by caps stays true. */
+	alloc->mem_copy = copy_memory;
 	GST_OBJECT_FLAG_UNSET(self, GST_ALLOCATOR_FLAG_CUSTOM_ALLOC);
 
 	self->memfd = gst_fd_allocator_new();
