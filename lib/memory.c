@@ -79,7 +79,8 @@ static uint64_t left_in_all_cgroups(void)
 
 bool memory_suffices(uint64_t size)
 {
-	uint64_t needed = size + size / 64; /* page tables and the like */
+	/* Page tables and the like need some, too, and a little is left for the program. */
+	uint64_t needed = size + size / 64 + (1 << 20);
 
 	return needed <= left_in_machine() && needed <= left_in_all_cgroups();
 }
