@@ -107,7 +107,7 @@ add_kernel() {
 	rm -r "$root/tmp/debs"
 	[[ -e $root/boot/vmlinuz-$version ]] || ln "$root/usr/lib/modules/$version/vmlinuz" "$root/boot/vmlinuz-$version"
 	# unpacking them again and again would take the emulated machine seconds at each start
-	find "$root/usr/lib/modules/$version" -name '*.ko.xz' -print0 | xargs -0 -r -n 100 -P "$(nproc)" xz -d
+	in_root find "/usr/lib/modules/$version" -name '*.ko.xz' -exec xz -d {} +
 	in_root depmod "$version"
 	add_initrd "$version"
 	echo "$name $version" >> "$root/boot/kernels"

@@ -16,8 +16,33 @@ as_root() {
 	if ((EUID == 0)); then "$@"; else sudo -- "$@"; fi
 }
 
+# What still runs, or lies about half-made, when ./run ends for whatever reason.
+logged_job='' # the process group of with_log
+wire='' vm_dir='' # the ssh and the directory of run_in_vm
+machines=() # the processes of command_test
+new_guest=''
+
+leave() {
+	trap - EXIT
+	trap '' INT TERM HUP
+	[[ -z $logged_job ]] || kill -TERM -- "-$logged_job" 2> /dev/null
+	((${#machines[@]} == 0)) || kill -TERM "${machines[@]}" 2> /dev/null
+	end_vm
+	wait
+	[[ -z $new_guest ]] || as_root rm -rf --one-file-system "$new_guest"
+}
+
+leave_nothing_behind() {
+	trap leave EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	trap 'exit 129' HUP
+}
+
 # Everything that ./run needs before it can run something.
 prepare() {
+	leave_nothing_behind
+	((EUID == 0)) || sudo -v -p 'zcbuf: to chroot into the guest'"'s"' system, the password of %u: ' || die 'cannot work without root; try sudo'
 	prepare_host
 	prepare_guest
 	build
@@ -25,8 +50,7 @@ prepare() {
 
 prepare_host() {
 	local missing=() packages=() entry
-	for entry in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap ssh:openssh-client flock:util-linux \
-			gpgv:gpgv apt-get:apt /usr/share/seabios/vgabios-stdvga.bin:seabios \
+	for entry in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap ssh:openssh-client flock:util-linux gpgv:gpgv \
 			/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring; do
 		if [[ $entry == /* ]]; then [[ -e ${entry%%:*} ]]; else command -v "${entry%%:*}" > /dev/null; fi && continue
 		missing+=("${entry%%:*}") packages+=("${entry#*:}")
@@ -49,8 +73,10 @@ with_log() {
 	local log=$1 what=$2 start=$SECONDS pid i
 	shift 2
 	mkdir -p "${log%/*}"
+	set -m # a process group of its own, to end all of it
 	"$@" > "$log" 2>&1 < /dev/null &
-	pid=$!
+	set +m
+	logged_job=$! pid=$!
 	for ((i = 0; ; i++)); do
 		kill -0 "$pid" 2> /dev/null || break
 		if [[ -t 2 ]] && ((i >= 5)); then
@@ -61,6 +87,7 @@ with_log() {
 		sleep 0.2
 	done
 	if [[ -t 2 ]]; then printf '\r\e[K' >&2; fi
+	logged_job=
 	wait "$pid"
 }
 
@@ -89,21 +116,20 @@ make_guest() {
 	free=$(df --output=avail -m "$cache" | tail -n 1)
 	((free > 5000)) || die "$cache has $free MB free, the guest's system needs 5000; free some or set XDG_CACHE_HOME"
 	say "making the guest's system: Debian trixie and ${#kernels[@]} kernels, 3 GB in $cache, some 2 to 4 minutes, once"
-	as_root rm -rf --one-file-system "$cache"/new.*
-	trap 'as_root rm -rf --one-file-system "$cache"/new.*' EXIT
-	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$cache/new.$$" ||
+	new_guest=$cache/new
+	as_root rm -rf --one-file-system "$new_guest"
+	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$new_guest" ||
 		{ tail -n 30 "$guest.log" >&2; die "making the guest's system failed; all it said: $guest.log"; }
-	as_root mv -T "$cache/new.$$" "$guest"
-	trap - EXIT
+	as_root mv -T "$new_guest" "$guest"
+	new_guest=
 	say "the guest's system is ready ($((SECONDS - start)) s)"
 }
 
-# Roots that no checkout used for a day go.
+# Roots that nothing used for a day go.
 remove_old_guests() {
 	local lock
 	while read -r lock; do
-		flock -n "$lock" true || continue
-		as_root rm -rf --one-file-system "${lock%.lock}" && rm -f "$lock" "${lock%.lock}.log"
+		[[ ! -d ${lock%.lock} ]] || as_root flock -n "$lock" rm -rf --one-file-system "${lock%.lock}" "${lock%.lock}.log" || true
 	done < <(find "$cache" -maxdepth 1 -name 'guest-*.lock' -mmin +1440)
 }
 
@@ -124,7 +150,7 @@ build() {
 		sed -n '/FAILED:\|ERROR\|[Ee]rror:/,$p' "$out/build.log" >&2
 		die "the build failed; all its output: $out/build.log"
 	}
-	((SECONDS - start < 3)) || say "built in $((SECONDS - start)) s"
+	((SECONDS - start < 5)) || say "built in $((SECONDS - start)) s"
 	exec {lock}>&-
 }
 
@@ -134,7 +160,7 @@ accelerator() {
 	if [[ ! -e $verdict ]]; then
 		rm -f "$cache"/kvm-*
 		if [[ ! -w /dev/kvm ]]; then
-			echo 'no /dev/kvm' > "$verdict"
+			echo 'no usable /dev/kvm' > "$verdict"
 		else
 			say 'trying KVM, 10 s at most'
 			local version console
@@ -172,38 +198,49 @@ announce() {
 # The wire is a virtio-serial port that speaks SSH: QEMU is the ProxyCommand and its standard streams are the
 # port. So streams stay apart and binary-clean, terminals work, and no network or host port is involved.
 run_in_vm() {
-	local kernel=$1 dir tty=-T remote status=0
+	local kernel=$1 tty=-T remote status=0
 	shift
 	accelerator
-	dir=$out/vm/$kernel.$BASHPID
-	rm -rf "$dir"
-	mkdir -p "$dir"
-	trap 'end_vm "$dir"' EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
-	cp -al "$out/root" "$dir/root" # the next build must not change it under a running guest
-	write_qemu "$kernel" > "$dir/qemu"
+	remove_dead_vms
+	vm_dir=$out/vm/$kernel.$BASHPID
+	mkdir -p "$vm_dir"
+	cp -al "$out/root" "$vm_dir/root" # the next build must not change it under a running guest
+	write_qemu "$kernel" "$vm_dir" > "$vm_dir/qemu"
 
 	if [[ -t 0 && -t 1 && -t 2 ]]; then tty=-t; elif [[ -t 0 ]]; then exec < /dev/null; fi
-	# The status comes back by way of out/, too: of a 255 alone nobody could say whether it is the command's or the wire's.
-	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0
-		${*@Q}; status=\$?; echo \$status > ${dir@Q}/status; exit \$status"
+	# The status comes back by way of out/, too: of a 255 alone nobody could say whether it is the command's or the
+	# wire's. The shell's own remarks ('Segmentation fault') are not the command's output. What the command leaves
+	# running, in its cgroup, would keep the wire open.
+	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0; exec 3>&2 2> /dev/null
+		group=/sys/fs/cgroup/command; mkdir \$group
+		(echo \$BASHPID > \$group/cgroup.procs; exec -- ${*@Q} 2>&3 3>&-); status=\$?
+		echo 1 > \$group/cgroup.kill; echo \$status > ${vm_dir@Q}/status; exit \$status"
 	# shellcheck disable=SC2016 # for the shell of ProxyCommand, so that no path needs quoting
-	SHELL=/bin/sh ZCBUF_VM=$dir ssh -F none "$tty" -e none -o ProxyCommand='bash "$ZCBUF_VM/qemu"' \
+	SHELL=/bin/sh ZCBUF_VM=$vm_dir ssh -F none "$tty" -e none -o ProxyCommand='bash "$ZCBUF_VM/qemu"' \
 		-o ConnectTimeout=180 -o ServerAliveInterval=30 -o ServerAliveCountMax=10 -o LogLevel=QUIET \
 		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-		-o IdentityAgent=none -o PreferredAuthentications=none root@guest "$remote" || status=$?
-	if ((status == 255)) && [[ ! -s $dir/status ]]; then
+		-o IdentityAgent=none -o PreferredAuthentications=none root@guest "$remote" <&0 &
+	wire=$!
+	wait "$wire" || status=$?
+	if ((status == 255)) && [[ ! -s $vm_dir/status ]]; then
 		status=$vm_died
-		report_death "$kernel" "$dir"
+		report_death "$kernel" "$vm_dir"
 	fi
-	end_vm "$dir"
-	trap - EXIT INT TERM HUP
+	end_vm
 	return "$status"
 }
 
+# The directories of ./runs that were killed and could not clean up.
+remove_dead_vms() {
+	local dir
+	for dir in "$out"/vm/*/; do
+		dir=${dir%/}
+		kill -0 "${dir##*.}" 2> /dev/null || rm -rf "$dir"
+	done
+}
+
 write_qemu() {
-	local kernel=$1 version vga=std
+	local kernel=$1 dir=$2 version vga=std
 	version=$(version_of "$kernel")
 	[[ $kernel != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
 	local share=security_model=none,multidevs=remap
@@ -214,7 +251,7 @@ write_qemu() {
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
 		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
 		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
-		-chardev 'socket,id=monitor,path=monitor,server=on,wait=off' -mon chardev=monitor
+		-chardev 'socket,id=monitor,path=monitor,server=on,wait=off' -mon 'chardev=monitor,mode=control'
 		-chardev socket,id=asker,path=monitor -device 'virtserialport,chardev=asker,name=monitor'
 		-drive "file=${guest//,/,,}/boot/scratch.img,if=virtio,format=raw,cache=unsafe,snapshot=on"
 		-virtfs "local,path=${guest//,/,,},mount_tag=root,readonly=on,$share"
@@ -225,8 +262,6 @@ write_qemu() {
 	printf ' %q' "${qemu[@]}"
 	printf ' 2> qemu.log\n'
 }
-
-vm_runs() { [[ -s $1/pid ]] && kill -0 "$(< "$1/pid")" 2> /dev/null; }
 
 report_death() {
 	local kernel=$1 dir=$2 kept=$out/vm/$1.console.log
@@ -244,18 +279,23 @@ report_death() {
 }
 
 end_vm() {
-	local dir=$1 pid
-	if vm_runs "$dir"; then
-		pid=$(< "$dir/pid")
-		kill -KILL "$pid" 2> /dev/null || true
+	local pid
+	[[ $vm_dir ]] || return 0
+	if pid=$(cat "$vm_dir/pid" 2> /dev/null); then kill -KILL "$pid" 2> /dev/null || true; fi
+	if [[ $wire ]]; then
+		kill "$wire" 2> /dev/null || true
+		wait "$wire" || true
 	fi
-	rm -rf "$dir"
+	rm -rf "$vm_dir"
+	vm_dir='' wire=''
 }
 
 # test_in_vm KERNEL [NAMES…]: runs the test programs; after a crash the rest of them, in a new machine.
 test_in_vm() {
 	local kernel=$1 results=out/test/$1 running status
 	shift
+	leave_nothing_behind
+	machines=()
 	cd "$checkout" || return
 	mkdir -p "$results"
 	while :; do
