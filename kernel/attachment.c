@@ -95,6 +95,10 @@ static int zcbuf_attachment_map_phys(struct zcbuf_attachment *a, phys_addr_t phy
 	struct scatterlist *sg;
 	int i;
 
+	/* dma_map_resource() warns about what the device does not reach. */
+	if (!device_iommu_mapped(a->dev) &&
+	    phys + a->length - 1 > min_not_zero(dma_get_mask(a->dev), a->dev->bus_dma_limit))
+		return -EIO;
 	for_each_sgtable_sg(&a->sgt, sg, i) {
 		dma_addr_t addr = dma_map_resource(a->dev, phys, sg->length, dir, 0);
 
@@ -151,23 +155,34 @@ void zcbuf_attachment_unmap(struct dma_buf_attachment *attachment, struct sg_tab
 typedef void (*zcbuf_sync_fn)(struct device *dev, dma_addr_t addr, size_t size,
 			      enum dma_data_direction dir);
 
-/* Sync @length bytes from @offset of the attachment on, bus segment by bus segment. */
+/*
+ * Sync @length bytes from @offset of the attachment on. An IOMMU makes one bus segment of
+ * many pages, but the DMA API takes one sync for one run of pages: cut at both borders.
+ */
 static void zcbuf_attachment_sync(struct zcbuf_attachment *a, size_t offset, size_t length,
 				  zcbuf_sync_fn sync)
 {
-	size_t pos = 0, end = offset + length;
-	struct scatterlist *sg;
-	int i;
+	struct scatterlist *bus = a->sgt.sgl, *pages = a->sgt.sgl;
+	size_t bus_start = 0, pages_start = 0, pos = 0, end = offset + length;
 
-	for_each_sgtable_dma_sg(&a->sgt, sg, i) {
-		size_t from = max(offset, pos);
-		size_t to = min_t(size_t, end, pos + sg_dma_len(sg));
+	while (pos < end) {
+		size_t bus_end = bus_start + sg_dma_len(bus);
+		size_t pages_end = pages_start + pages->length;
+		size_t next = min3(bus_end, pages_end, end);
 
-		if (pos >= end)
-			break;
-		if (from < to)
-			sync(a->dev, sg_dma_address(sg) + (from - pos), to - from, a->dir);
-		pos += sg_dma_len(sg);
+		pos = max(pos, offset);
+		if (pos < next)
+			sync(a->dev, sg_dma_address(bus) + (pos - bus_start), next - pos,
+			     a->dir);
+		pos = next;
+		if (pos == bus_end) {
+			bus_start = bus_end;
+			bus = sg_next(bus);
+		}
+		if (pos == pages_end) {
+			pages_start = pages_end;
+			pages = sg_next(pages);
+		}
 	}
 }
 
