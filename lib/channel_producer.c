@@ -27,8 +27,12 @@
 #define HELLO_TIME (1000 * NSEC_PER_MSEC)
 /* How long new connections wait when there is no file descriptor left for them. */
 #define ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
-/* Connections accepted in one turn, so that a flood of them does not delay frames. */
+/*
+ * If there are more connections than these, the others wait so long that accepting takes one
+ * part of the time in so many: a flood of them does not delay frames.
+ */
 #define ACCEPTS_PER_TURN 4
+#define ACCEPT_SHARE	 10
 /* Calls that may be answered from memory before the sockets are looked at again. */
 #define CALLS_PER_LOOK 8
 /* Frames whose release the program has not collected, at most. */
@@ -816,25 +820,36 @@ static void listen_to_all(struct zcbuf_producer *p, bool listen)
 	}
 }
 
+static void pause_listening(struct zcbuf_producer *p, int64_t how_long)
+{
+	listen_to_all(p, false);
+	p->resume = channel_now() + how_long;
+	arm_timer(p);
+}
+
 static void accept_clients(struct zcbuf_producer *p, unsigned int i)
 {
-	for (int turn = 0; turn < ACCEPTS_PER_TURN && i < p->n_listeners; turn++) {
+	int64_t begin = channel_now(), time;
+
+	for (int turn = 0; turn < ACCEPTS_PER_TURN; turn++) {
 		int fd = accept4(p->listeners[i].fd, NULL, NULL,
 				 SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd >= 0) {
 			admit(p, fd);
+			if (p->closed)
+				return;
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
 			   errno == ENOBUFS) {
 			ctx_log(p->ctx, LOG_WARNING, "a consumer has to wait: %m");
-			listen_to_all(p, false);
-			p->resume = channel_now() + ACCEPT_PAUSE;
-			arm_timer(p);
+			pause_listening(p, ACCEPT_PAUSE);
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
 			return;
 		}
 	}
+	time = (channel_now() - begin) * ACCEPT_SHARE;
+	pause_listening(p, time < ACCEPT_PAUSE ? time : ACCEPT_PAUSE);
 }
 
 /* ---- looking at the sockets ---------------------------------------------------------- */

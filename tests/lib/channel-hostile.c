@@ -172,6 +172,7 @@ static void stopped(void)
 	struct show show;
 	unsigned int frames;
 	int64_t begin;
+	int time;
 
 	show_open(&show, &config);
 	sleeper = viewer_start(viewer_new(show.stage.address));
@@ -180,8 +181,9 @@ static void stopped(void)
 	begin = now_ms();
 	kill(sleeper->pid, SIGSTOP);
 	ok(show_until(&show, show.stage.disconnected == 1),
-	   "SIGSTOP: the consumer is disconnected (after %d ms)", (int)(now_ms() - begin));
-	ok(now_ms() - begin >= HOLD_MS - 100, "SIGSTOP: not before its time");
+	   "SIGSTOP: the consumer is disconnected");
+	time = (int)(now_ms() - begin);
+	ok(time >= HOLD_MS - 100, "SIGSTOP: in its time (after %d ms)", time);
 	ok(show.stage.error == -ETIMEDOUT && stage_stats(&show.stage).expelled == 1,
 	   "SIGSTOP: because it held a frame for too long");
 	ok(show.viewer->frames > frames + HOLD_MS / INTERVAL_MS / 4,
@@ -532,8 +534,19 @@ static pid_t crowd(const char *address, int n, void (*say)(int))
 		say(fd);
 		i++;
 	}
-	sleep_ms(300);
 	_exit(0);
+}
+
+/* Frames a second that the viewer gets, until @end or until process @pid has ended. */
+static unsigned int frame_rate(struct show *show, int64_t end, pid_t pid)
+{
+	unsigned int frames = show->viewer->frames;
+	int64_t begin = now_ms();
+	int status;
+
+	while (pid ? !waitpid(pid, &status, WNOHANG) : now_ms() < end)
+		show_run(show, 10);
+	return (unsigned int)((show->viewer->frames - frames) * 1000 / (now_ms() - begin));
 }
 
 static void crowds(void)
@@ -548,28 +561,23 @@ static void crowds(void)
 	struct zcbuf_producer_config config = { .max_consumers = 16, .hold_ms = HOLD_MS };
 
 	for (int i = 0; i < 2; i++) {
+		unsigned int normal, rate;
 		struct viewer *late;
-		unsigned int frames;
 		struct show show;
 		long memory;
-		int64_t begin;
 		pid_t pid;
-		int status;
 
 		show_open(&show, &config);
-		show_run(&show, 200);
+		show_run(&show, 100);
+		normal = frame_rate(&show, now_ms() + 500, 0);
 		memory = memory_kib();
-		frames = show.viewer->frames;
-		begin = now_ms();
 		pid = crowd(show.stage.address, 1000, kinds[i].say);
-		while (!waitpid(pid, &status, WNOHANG))
-			show_run(&show, 10);
-		ok(stage_stats(&show.stage).admitted <= 1000 && !status, "%s",
+		rate = frame_rate(&show, 0, pid);
+		ok(stage_stats(&show.stage).admitted <= 1000, "%s: are survived",
 		   kinds[i].name);
-		diag("%u frames elsewhere in %d ms", show.viewer->frames - frames,
-		     (int)(now_ms() - begin));
-		ok(show.viewer->frames - frames > (now_ms() - begin) / INTERVAL_MS / 4,
-		   "%s: frames keep coming", kinds[i].name);
+		/* They take their part of the processor, too. */
+		ok(rate > normal / 3, "%s: frames keep coming: %u a second, without %u",
+		   kinds[i].name, rate, normal);
 		ok(memory_kib() - memory < 4096, "%s: cost %ld KiB", kinds[i].name,
 		   memory_kib() - memory);
 		late = viewer_start(viewer_new(show.stage.address));
