@@ -211,7 +211,7 @@ run_in_vm() {
 	# The status comes back by way of out/, too: of a 255 alone nobody could say whether it is the command's or the
 	# wire's. The shell's own remarks ('Segmentation fault') are not the command's output. What the command leaves
 	# running, in its cgroup, would keep the wire open.
-	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0; exec 3>&2 2> /dev/null
+	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0; trap : INT; exec 3>&2 2> /dev/null
 		group=/sys/fs/cgroup/command; mkdir \$group
 		(echo \$BASHPID > \$group/cgroup.procs; exec -- ${*@Q} 2>&3 3>&-); status=\$?
 		echo 1 > \$group/cgroup.kill; echo \$status > ${vm_dir@Q}/status; exit \$status"
