@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/*
- * The producer's end of a channel.
- *
- * Nothing here waits for a consumer. What a consumer has been told (told, format, end_told) is
- * kept beside what is true; flush_client() sends the difference when its socket takes it, so
- * that nothing queues up for a consumer that does not read.
- */
+/* The producer's end of a channel, as programs call it. */
 #include <fcntl.h>
-#include <linux/sync_file.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,9 +8,7 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 
-#include "channel_socket.h"
-
-#define NSEC_PER_MSEC	  1000000LL
+#include "channel_producer.h"
 
 #define DEFAULT_CONSUMERS 64
 #define DEFAULT_FRAMES	  4
@@ -25,161 +16,20 @@
 
 /* A connection says HELLO at once, or it is none. */
 #define HELLO_TIME (1000 * NSEC_PER_MSEC)
-/* How long new connections wait when there is no file descriptor left for them. */
-#define ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
-/*
- * If there are more connections than these, the others wait so long that accepting takes one
- * part of the time in so many: a flood of them does not delay frames.
- */
-#define ACCEPTS_PER_TURN 4
-#define ACCEPT_SHARE	 10
 /* Calls that may be answered from memory before the sockets are looked at again. */
 #define CALLS_PER_LOOK 8
 /* Frames whose release the program has not collected, at most. */
 #define FRAMES_MAX	4096
-#define LISTENERS_MAX	8
 #define EVENTS_PER_LOOK 32
 
-/* What epoll returns: a client's id, which is above these, or one of them. */
-#define TAG_TIMER    LISTENERS_MAX
-#define TAG_WAKER    (LISTENERS_MAX + 1)
-#define CLIENT_INDEX (ZCBUF_CHANNEL_CONSUMERS_MAX - 1)
-
-struct event {
-	struct event *next;
-	enum zcbuf_producer_event_type type;
-};
-
-/* A buffer of the pool; id is 0 where there is none. */
-struct slot {
-	struct zcbuf_buffer *buffer;
-	struct zcbuf_buffer *view;
-	int reopened;
-	int fd; /* what consumers get: of one of these three */
-	uint32_t id;
-	uint32_t flags;
-	unsigned int busy; /* frames that contain it */
-};
-
-struct frame {
-	struct event released;
-	struct frame *next; /* unused frames */
-	struct zcbuf_frame frame;
-	uint64_t id;
-	unsigned int count; /* of buffers */
-	unsigned int slots[ZCBUF_FRAME_BUFFERS];
-	uint32_t ids[ZCBUF_FRAME_BUFFERS];
-	unsigned int holders; /* clients that hold it, and clients it waits for */
-	int fence;	      /* of consumers' devices, merged; or -1 */
-	void *metadata;	      /* kept to be used again */
-	size_t room;
-};
-
-struct held {
-	struct frame *frame;
-	int64_t since;
-};
-
-enum client_state {
-	SILENT, /* has not said HELLO */
-	ADMITTED,
-	GONE, /* kept until the program has been told */
-};
-
-struct client {
-	struct client *next;
-	uint64_t id;
-	int fd;
-	enum client_state state;
-	int error;
-	int64_t since;
-	struct zcbuf_peer peer;
-	struct event connected, disconnected;
-
-	uint32_t max_frames;
-	enum zcbuf_drop drop;
-
-	struct held held[ZCBUF_CHANNEL_FRAMES_MAX]; /* oldest first */
-	unsigned int n_held;
-	struct frame *waiting; /* or NULL */
-	bool missing;	       /* it could not get a frame since it last gave one back */
-	bool slow;	       /* it was waited for in vain since it last gave one back */
-	bool blocked;	       /* wait for its socket to take more */
-
-	uint32_t told[ZCBUF_CHANNEL_BUFFERS_MAX]; /* id it knows in this slot, or 0 */
-	uint32_t n_told;
-	bool forget; /* some of these are to be removed */
-	uint64_t format;
-	bool end_told;
-
-	uint32_t lost;
-	uint64_t sent, returned, dropped, fds;
-};
-
-struct listener {
-	int fd;
-	struct channel_place place;
-};
-
-struct zcbuf_producer {
-	atomic_uint refs;
-	struct zcbuf_ctx *ctx;
-	struct zcbuf_producer_config config;
-	uid_t *uids;
-	gid_t *gids;
-	uid_t own_uid;
-	int io; /* epoll: listeners, clients, timer, waker */
-	int timer;
-	int waker;
-	pthread_cond_t changed;
-	pthread_mutex_t lock; /* of all that follows */
-
-	bool leading;	      /* a thread is inside epoll_wait() for all that wait */
-	unsigned int waiters; /* threads that wait, the leading one included */
-	unsigned int wakes;
-	bool wake_next;
-	int outer; /* epoll for the program: io and ready; or -1 */
-	int ready; /* eventfd: there are events in the queue */
-	bool ready_raised;
-	unsigned int unlooked; /* calls since the sockets were last looked at */
-	bool looked;	       /* there is nothing to be found by looking again */
-	bool closed;
-
-	struct listener listeners[LISTENERS_MAX];
-	unsigned int n_listeners;
-	int64_t resume; /* when to accept connections again */
-	int64_t armed;	/* what the timer is set to */
-
-	struct client *first;
-	struct client **clients; /* by id & CLIENT_INDEX */
-	unsigned int n_clients;
-	uint64_t client_serial;
-	struct channel_inbox inbox;
-
-	struct slot slots[ZCBUF_CHANNEL_BUFFERS_MAX];
-	unsigned int n_slots; /* the first that were ever used */
-	unsigned int n_buffers, n_busy;
-	uint32_t last_buffer;
-
-	void *format;
-	size_t format_size;
-	uint64_t format_serial;
-	bool ended;
-
-	struct frame *unused;
-	struct frame *delivered; /* its fence is in the program's hands */
-	unsigned int n_frames;	 /* that are not unused */
-	uint64_t last_frame;
-	struct event *events, **events_end;
-	bool news; /* some of these were queued since other threads were woken */
-
-	struct zcbuf_producer_stats stats;
-};
+/* What epoll returns: a client's id, which is above these, or a listener, or one of them. */
+#define TAG_TIMER LISTENERS_MAX
+#define TAG_WAKER (LISTENERS_MAX + 1)
 
 /* ---- events -------------------------------------------------------------------------- */
 
-static void queue_event(struct zcbuf_producer *p, struct event *event,
-			enum zcbuf_producer_event_type type)
+void producer_queue_event(struct zcbuf_producer *p, struct event *event,
+			  enum zcbuf_producer_event_type type)
 {
 	event->next = NULL;
 	event->type = type;
@@ -210,7 +60,7 @@ static void update_ready(struct zcbuf_producer *p)
 		channel_flag_lower(p->ready);
 }
 
-static void lock(struct zcbuf_producer *p)
+void producer_lock(struct zcbuf_producer *p)
 {
 	pthread_mutex_lock(&p->lock);
 }
@@ -231,120 +81,10 @@ static void announce(struct zcbuf_producer *p)
 	update_ready(p);
 }
 
-static void unlock(struct zcbuf_producer *p)
+void producer_unlock(struct zcbuf_producer *p)
 {
 	announce(p);
 	pthread_mutex_unlock(&p->lock);
-}
-
-/* ---- frames -------------------------------------------------------------------------- */
-
-static struct frame *frame_new(struct zcbuf_producer *p)
-{
-	struct frame *frame = p->unused;
-
-	if (frame) {
-		p->unused = frame->next;
-	} else {
-		frame = calloc(1, sizeof(*frame));
-		if (!frame)
-			return NULL;
-	}
-	p->n_frames++;
-	return frame;
-}
-
-static void frame_recycle(struct zcbuf_producer *p, struct frame *frame)
-{
-	close_p(&frame->fence);
-	frame->next = p->unused;
-	p->unused = frame;
-	p->n_frames--;
-}
-
-static void frame_free(struct frame *frame)
-{
-	free(frame->metadata);
-	free(frame);
-}
-
-/* While a frame waits for somebody, what belongs to the program must be kept. */
-static int frame_keep(struct frame *frame)
-{
-	struct zcbuf_frame *f = &frame->frame;
-	void *metadata;
-	int fence;
-
-	if (f->metadata_size > frame->room) {
-		metadata = realloc(frame->metadata, f->metadata_size);
-		if (!metadata)
-			return -ENOMEM;
-		frame->metadata = metadata;
-		frame->room = f->metadata_size;
-	}
-	if (f->fence > 0) {
-		fence = fcntl(f->fence, F_DUPFD_CLOEXEC, 3);
-		if (fence < 0)
-			return -errno;
-		f->fence = fence;
-	}
-	if (f->metadata_size)
-		memcpy(frame->metadata, f->metadata, f->metadata_size);
-	f->metadata = frame->metadata;
-	return 0;
-}
-
-static void frame_busy(struct zcbuf_producer *p, struct frame *frame, bool busy)
-{
-	for (unsigned int i = 0; i < frame->count; i++) {
-		struct slot *slot = &p->slots[frame->slots[i]];
-
-		if (slot->id != frame->ids[i])
-			continue; /* removed meanwhile */
-		if (busy)
-			p->n_busy += !slot->busy++;
-		else
-			p->n_busy -= !--slot->busy;
-	}
-}
-
-static void frame_put(struct zcbuf_producer *p, struct frame *frame)
-{
-	if (--frame->holders)
-		return;
-	/* A copy from frame_keep(): the program's was forgotten by zcbuf_producer_send(). */
-	if (frame->frame.fence > 0)
-		close(frame->frame.fence);
-	frame->frame.metadata = NULL;
-	frame->frame.metadata_size = 0;
-	frame_busy(p, frame, false);
-	p->stats.released++;
-	queue_event(p, &frame->released, ZCBUF_PRODUCER_RELEASED);
-}
-
-/* Takes over @fence, which some consumer says is a sync_file. */
-static int frame_add_fence(struct zcbuf_producer *p, struct frame *frame, int fence)
-{
-	_cleanup_(close_p) int own = fence;
-	struct sync_merge_data merge = { .name = "zcbuf" };
-	int r;
-
-	if (!channel_is_fence(fence))
-		return -EPROTO;
-	if (frame->fence < 0) {
-		frame->fence = take_fd(&own);
-		return 0;
-	}
-	merge.fd2 = frame->fence;
-	r = ioctl_errno(fence, SYNC_IOC_MERGE, &merge);
-	if (r < 0) {
-		ctx_log(p->ctx, LOG_ERR, "frame %llu: a consumer's fence is lost: %s",
-			(unsigned long long)frame->frame.sequence, strerror(-r));
-		return 0;
-	}
-	close(frame->fence);
-	frame->fence = merge.fence;
-	return 0;
 }
 
 /* ---- deadlines ----------------------------------------------------------------------- */
@@ -379,7 +119,7 @@ static struct client *most_urgent(const struct zcbuf_producer *p, int64_t *deadl
 }
 
 /* The timer is set when something becomes urgent, and may find that it no longer is. */
-static void arm_timer(struct zcbuf_producer *p)
+void producer_arm_timer(struct zcbuf_producer *p)
 {
 	int64_t deadline;
 
@@ -390,466 +130,6 @@ static void arm_timer(struct zcbuf_producer *p)
 		return;
 	channel_timer_set(p->timer, deadline);
 	p->armed = deadline;
-}
-
-/* ---- clients ------------------------------------------------------------------------- */
-
-static void client_free(struct zcbuf_producer *p, struct client *client)
-{
-	struct client **link = &p->first;
-
-	while (*link != client)
-		link = &(*link)->next;
-	*link = client->next;
-	p->clients[client->id & CLIENT_INDEX] = NULL;
-	p->n_clients--;
-	free(client);
-}
-
-static void send_bye(int fd, int error)
-{
-	struct channel_bye bye = {
-		.header = CHANNEL_HEADER(CHANNEL_BYE, sizeof(bye)),
-		.error = error,
-	};
-
-	channel_send(fd, &bye.header, sizeof(bye), NULL, -1);
-}
-
-/* A client that was never admitted is freed; nobody has heard of it. */
-static void client_disconnect(struct zcbuf_producer *p, struct client *client, int error)
-{
-	if (error != -ECONNRESET)
-		send_bye(client->fd, error);
-	epoll_ctl(p->io, EPOLL_CTL_DEL, client->fd, NULL);
-	channel_hang_up(&client->fd);
-	if (client->state == SILENT) {
-		p->stats.refused++;
-		client_free(p, client);
-		return;
-	}
-	client->state = GONE;
-	client->error = error;
-	for (unsigned int i = 0; i < client->n_held; i++)
-		frame_put(p, client->held[i].frame);
-	client->n_held = 0;
-	if (client->waiting)
-		frame_put(p, client->waiting);
-	client->waiting = NULL;
-	p->stats.consumers--;
-	p->stats.expelled += error == -ETIMEDOUT || error == -EPROTO;
-	queue_event(p, &client->disconnected, ZCBUF_PRODUCER_DISCONNECTED);
-}
-
-static void client_lose(struct client *client)
-{
-	client->lost++;
-	client->dropped++;
-	client->missing = true;
-}
-
-static void client_drop_waiting(struct zcbuf_producer *p, struct client *client)
-{
-	if (client->waiting) {
-		client_lose(client);
-		frame_put(p, client->waiting);
-		client->waiting = NULL;
-	}
-}
-
-static bool client_full(const struct client *client)
-{
-	return client->waiting || client->n_held == client->max_frames;
-}
-
-static int tell_removed(struct zcbuf_producer *p, struct client *client, unsigned int i)
-{
-	struct channel_remove remove = {
-		.header = CHANNEL_HEADER(CHANNEL_REMOVE, sizeof(remove)),
-		.id = client->told[i],
-	};
-	int r;
-
-	if (!client->told[i] || client->told[i] == p->slots[i].id)
-		return 0;
-	r = channel_send(client->fd, &remove.header, sizeof(remove), NULL, -1);
-	if (r < 0)
-		return r;
-	client->told[i] = 0;
-	client->n_told--;
-	return 0;
-}
-
-static int tell_buffer(struct zcbuf_producer *p, struct client *client, unsigned int i)
-{
-	const struct slot *slot = &p->slots[i];
-	struct channel_buffer buffer = {
-		.header = CHANNEL_HEADER(CHANNEL_BUFFER, sizeof(buffer)),
-		.id = slot->id,
-		.flags = slot->flags,
-	};
-	int r;
-
-	if (client->told[i] == slot->id)
-		return 0;
-	r = tell_removed(p, client, i);
-	if (r < 0)
-		return r;
-	buffer.size = zcbuf_buffer_size(slot->buffer);
-	r = channel_send(client->fd, &buffer.header, sizeof(buffer), NULL, slot->fd);
-	if (r < 0)
-		return r;
-	client->told[i] = slot->id;
-	client->n_told++;
-	client->fds++;
-	return 0;
-}
-
-static int tell_format(struct zcbuf_producer *p, struct client *client)
-{
-	struct channel_format format = {
-		.header = CHANNEL_HEADER(CHANNEL_FORMAT, sizeof(format) + p->format_size),
-	};
-	int r = channel_send(client->fd, &format.header, sizeof(format), p->format, -1);
-
-	if (!r)
-		client->format = p->format_serial;
-	return r;
-}
-
-static int tell_end(struct client *client)
-{
-	struct channel_end end = { .header = CHANNEL_HEADER(CHANNEL_END, sizeof(end)) };
-	int r = channel_send(client->fd, &end.header, sizeof(end), NULL, -1);
-
-	client->end_told = !r;
-	return r;
-}
-
-/* Turns the frame that waits for @client into one that it holds. */
-static int tell_frame(struct zcbuf_producer *p, struct client *client)
-{
-	struct frame *frame = client->waiting;
-	struct channel_frame message = {
-		.header = CHANNEL_HEADER(CHANNEL_FRAME,
-					 sizeof(message) + frame->frame.metadata_size),
-		.frame = frame->id,
-		.sequence = frame->frame.sequence,
-		.pts = frame->frame.pts,
-		.duration = frame->frame.duration,
-		.flags = frame->frame.flags,
-		.lost = client->lost,
-	};
-	int r;
-
-	for (unsigned int i = 0; i < frame->count; i++) {
-		r = tell_buffer(p, client, frame->slots[i]);
-		if (r < 0)
-			return r;
-		message.buffers[i] = frame->ids[i];
-	}
-	r = channel_send(client->fd, &message.header, sizeof(message),
-			 frame->frame.metadata, frame->frame.fence);
-	if (r < 0)
-		return r;
-	client->held[client->n_held++] =
-		(struct held){ .frame = take_pointer(client->waiting),
-			       .since = channel_now() };
-	client->lost = 0;
-	client->sent++;
-	return 0;
-}
-
-static int tell_all(struct zcbuf_producer *p, struct client *client)
-{
-	int r = 0;
-
-	for (unsigned int i = 0; !r && client->forget && i < p->n_slots; i++)
-		r = tell_removed(p, client, i);
-	if (!r)
-		client->forget = false;
-	if (!r && client->format != p->format_serial)
-		r = tell_format(p, client);
-	if (!r && client->waiting && client->n_held < client->max_frames)
-		r = tell_frame(p, client);
-	if (!r && p->ended && !client->end_told && !client->waiting)
-		r = tell_end(client);
-	return r;
-}
-
-static void client_block(struct zcbuf_producer *p, struct client *client, bool blocked)
-{
-	struct epoll_event event = {
-		.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN,
-		.data.u64 = client->id,
-	};
-
-	if (client->blocked == blocked)
-		return;
-	client->blocked = blocked;
-	epoll_ctl(p->io, EPOLL_CTL_MOD, client->fd, &event);
-}
-
-/* Sends what the client does not know yet, as far as its socket takes it. */
-static void flush_client(struct zcbuf_producer *p, struct client *client)
-{
-	int r = client->state == ADMITTED ? tell_all(p, client) : 0;
-
-	if (client->state != ADMITTED)
-		return;
-	if (r == 0 || channel_send_later(r))
-		client_block(p, client, r == -EAGAIN);
-	else
-		client_disconnect(p, client, -ECONNRESET);
-}
-
-static void flush_all(struct zcbuf_producer *p)
-{
-	for (struct client *c = p->first; c; c = c->next)
-		flush_client(p, c);
-}
-
-/* ---- what clients say ---------------------------------------------------------------- */
-
-static int client_hello(struct zcbuf_producer *p, struct client *client,
-			const struct channel_hello *hello)
-{
-	uint32_t most = p->config.max_frames, wish = hello->max_frames;
-	struct channel_welcome welcome = {
-		.header = CHANNEL_HEADER(CHANNEL_WELCOME, sizeof(welcome)),
-		.magic = CHANNEL_MAGIC,
-		.version = CHANNEL_VERSION,
-		.features = hello->features & CHANNEL_FEATURES,
-		.max_frames = wish && wish < most ? wish : most,
-		.drop = hello->drop ? hello->drop : p->config.drop,
-	};
-
-	if (channel_send(client->fd, &welcome.header, sizeof(welcome), NULL, -1) < 0)
-		return -ECONNRESET;
-	client->max_frames = welcome.max_frames;
-	client->drop = welcome.drop;
-	client->state = ADMITTED;
-	p->stats.admitted++;
-	p->stats.consumers++;
-	queue_event(p, &client->connected, ZCBUF_PRODUCER_CONNECTED);
-	return 0;
-}
-
-/* Takes over @fence. A frame that the client does not hold is an offence. */
-static int client_release(struct zcbuf_producer *p, struct client *client, uint64_t id,
-			  int fence)
-{
-	_cleanup_(close_p) int own = fence;
-	struct frame *frame;
-	unsigned int i = 0;
-	int r = 0;
-
-	while (i < client->n_held && client->held[i].frame->id != id)
-		i++;
-	if (i == client->n_held)
-		return -EPROTO;
-	frame = client->held[i].frame;
-	if (fence >= 0)
-		r = frame_add_fence(p, frame, take_fd(&own));
-	if (r < 0)
-		return r;
-	client->n_held--;
-	memmove(&client->held[i], &client->held[i + 1],
-		(client->n_held - i) * sizeof(client->held[0]));
-	client->returned++;
-	client->missing = client->slow = false;
-	frame_put(p, frame);
-	return 0;
-}
-
-static int client_handle(struct zcbuf_producer *p, struct client *client,
-			 const struct channel_message *message, int fd)
-{
-	_cleanup_(close_p) int own = fd;
-
-	if (client->state == SILENT && message->header.type == CHANNEL_HELLO)
-		return client_hello(p, client, &message->hello);
-	if (client->state == ADMITTED && message->header.type == CHANNEL_RELEASE)
-		return client_release(p, client, message->release.frame, take_fd(&own));
-	return -EPROTO;
-}
-
-static void client_receive(struct zcbuf_producer *p, struct client *client)
-{
-	struct channel_message message;
-	int fd, r;
-
-	r = channel_inbox_receive(&p->inbox, client->fd, MSG_DONTWAIT);
-	if (r == -EAGAIN || r == -EINTR)
-		r = 0;
-	while (!r && (r = channel_inbox_take(&p->inbox, &message, &fd)) > 0)
-		r = client_handle(p, client, &message, fd);
-	channel_inbox_clear(&p->inbox);
-	if (r < 0)
-		client_disconnect(p, client, r);
-	else
-		flush_client(p, client);
-}
-
-/* ---- admission ----------------------------------------------------------------------- */
-
-static bool group_listed(const struct zcbuf_producer *p, gid_t gid)
-{
-	for (size_t i = 0; i < p->config.n_gids; i++)
-		if (p->gids[i] == gid)
-			return true;
-	return false;
-}
-
-static bool in_listed_group(const struct zcbuf_producer *p, int fd)
-{
-	_cleanup_(free_p) gid_t *groups = NULL;
-	socklen_t size = 0;
-
-	getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size);
-	groups = malloc(size + 1);
-	if (!groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size))
-		return false;
-	for (size_t i = 0; i < size / sizeof(*groups); i++)
-		if (group_listed(p, groups[i]))
-			return true;
-	return false;
-}
-
-/* Without the lock. */
-static bool peer_allowed(const struct zcbuf_producer *p, int fd,
-			 const struct zcbuf_peer *peer)
-{
-	if ((p->config.flags & ZCBUF_PRODUCER_ALLOW_ALL) || peer->uid == p->own_uid ||
-	    peer->uid == 0)
-		return true;
-	for (size_t i = 0; i < p->config.n_uids; i++)
-		if (p->uids[i] == peer->uid)
-			return true;
-	if (group_listed(p, peer->gid) || (p->config.n_gids && in_listed_group(p, fd)))
-		return true;
-	return p->config.allow && p->config.allow(p->config.allow_data, peer);
-}
-
-static bool make_place(struct zcbuf_producer *p)
-{
-	struct client *oldest = NULL;
-
-	if (p->n_clients < p->config.max_consumers)
-		return true;
-	for (struct client *c = p->first; c; c = c->next)
-		if (c->state == SILENT && (!oldest || c->id < oldest->id))
-			oldest = c;
-	if (oldest)
-		client_disconnect(p, oldest, -EUSERS);
-	return oldest;
-}
-
-static int client_add(struct zcbuf_producer *p, int fd, const struct zcbuf_peer *peer)
-{
-	struct client *client = calloc(1, sizeof(*client));
-	unsigned int index = 0;
-	int r;
-
-	if (!client)
-		return -ENOMEM;
-	while (p->clients[index])
-		index++;
-	*client = (struct client){
-		.next = p->first,
-		.id = ++p->client_serial * ZCBUF_CHANNEL_CONSUMERS_MAX + index,
-		.fd = fd,
-		.since = channel_now(),
-		.peer = *peer,
-	};
-	r = channel_epoll_add(p->io, fd, client->id);
-	if (r < 0) {
-		free(client);
-		return r;
-	}
-	p->first = p->clients[index] = client;
-	p->n_clients++;
-	arm_timer(p);
-	/* Now, so that it cannot be taken for one that says nothing. */
-	client_receive(p, client);
-	return 0;
-}
-
-/* Takes over @fd. The lock is released in between. */
-static int admit(struct zcbuf_producer *p, int fd)
-{
-	_cleanup_(close_p) int own = fd;
-	struct zcbuf_peer peer;
-	bool allowed;
-	int r;
-
-	r = channel_peer(fd, &peer);
-	if (r < 0)
-		return r;
-	unlock(p);
-	allowed = peer_allowed(p, fd, &peer);
-	lock(p);
-	if (!allowed) {
-		ctx_log(p->ctx, LOG_INFO, "process %d of user %u may not connect", peer.pid,
-			peer.uid);
-		r = -EACCES;
-	} else if (p->closed) {
-		r = -EPIPE;
-	} else if (!make_place(p)) {
-		r = -EUSERS;
-	} else {
-		r = client_add(p, fd, &peer);
-	}
-	if (r < 0) {
-		p->stats.refused++;
-		send_bye(fd, r);
-		shutdown(fd, SHUT_RDWR);
-		return r;
-	}
-	take_fd(&own);
-	return 0;
-}
-
-static void listen_to_all(struct zcbuf_producer *p, bool listen)
-{
-	for (unsigned int i = 0; i < p->n_listeners; i++) {
-		struct epoll_event event = { .events = listen ? EPOLLIN : 0,
-					     .data.u64 = i };
-
-		epoll_ctl(p->io, EPOLL_CTL_MOD, p->listeners[i].fd, &event);
-	}
-}
-
-static void pause_listening(struct zcbuf_producer *p, int64_t how_long)
-{
-	listen_to_all(p, false);
-	p->resume = channel_now() + how_long;
-	arm_timer(p);
-}
-
-static void accept_clients(struct zcbuf_producer *p, unsigned int i)
-{
-	int64_t begin = channel_now(), time;
-
-	for (int turn = 0; turn < ACCEPTS_PER_TURN; turn++) {
-		int fd = accept4(p->listeners[i].fd, NULL, NULL,
-				 SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-		if (fd >= 0) {
-			admit(p, fd);
-			if (p->closed)
-				return;
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
-			   errno == ENOBUFS) {
-			ctx_log(p->ctx, LOG_WARNING, "a consumer has to wait: %m");
-			pause_listening(p, ACCEPT_PAUSE);
-			return;
-		} else if (errno != EINTR && errno != ECONNABORTED) {
-			return;
-		}
-	}
-	time = (channel_now() - begin) * ACCEPT_SHARE;
-	pause_listening(p, time < ACCEPT_PAUSE ? time : ACCEPT_PAUSE);
 }
 
 /* ---- looking at the sockets ---------------------------------------------------------- */
@@ -864,11 +144,9 @@ static void handle_timer(struct zcbuf_producer *p)
 	/* One after the other: what the first gives back may be all that is needed. */
 	while ((client = most_urgent(p, &deadline)) && deadline <= now)
 		client_disconnect(p, client, -ETIMEDOUT);
-	if (p->resume <= now) {
-		p->resume = CHANNEL_NEVER;
-		listen_to_all(p, true);
-	}
-	arm_timer(p);
+	if (p->resume <= now)
+		producer_resume_listening(p);
+	producer_arm_timer(p);
 }
 
 /* Any of @events may be about something that another thread has dealt with. */
@@ -881,12 +159,12 @@ static void handle(struct zcbuf_producer *p, const struct epoll_event *events, i
 		if (p->closed)
 			return;
 		if (tag < LISTENERS_MAX)
-			accept_clients(p, tag);
+			producer_accept(p, tag);
 		else if (tag == TAG_TIMER)
 			handle_timer(p);
 		else if (tag == TAG_WAKER)
 			channel_flag_lower(p->waker);
-		else if (client && client->id == tag && client->state != GONE)
+		else if (client && client->info.id == tag && client->state != GONE)
 			client_receive(p, client);
 	}
 	p->unlooked = 0;
@@ -1046,7 +324,7 @@ void zcbuf_producer_close(struct zcbuf_producer *p)
 {
 	struct client *next;
 
-	lock(p);
+	producer_lock(p);
 	p->closed = true;
 	for (unsigned int i = 0; i < p->n_listeners; i++) {
 		epoll_ctl(p->io, EPOLL_CTL_DEL, p->listeners[i].fd, NULL);
@@ -1060,7 +338,7 @@ void zcbuf_producer_close(struct zcbuf_producer *p)
 			client_disconnect(p, c, -ECANCELED);
 	}
 	wake_all(p);
-	unlock(p);
+	producer_unlock(p);
 }
 
 static void slot_clear(struct slot *slot)
@@ -1140,9 +418,9 @@ int zcbuf_producer_listen(struct zcbuf_producer *p, const char *address, mode_t 
 	fd = channel_listen(p->ctx, address, mode, &place);
 	if (fd < 0)
 		return fd;
-	lock(p);
+	producer_lock(p);
 	r = listener_add(p, fd, &place);
-	unlock(p);
+	producer_unlock(p);
 	if (r < 0) {
 		channel_unlink(&place);
 		close(fd);
@@ -1160,7 +438,7 @@ int zcbuf_producer_add_socket(struct zcbuf_producer *p, int fd)
 	own = channel_adopt(fd, &listening);
 	if (own < 0)
 		return ctx_fail(p->ctx, own, "fd %d: not a SOCK_SEQPACKET Unix socket", fd);
-	lock(p);
+	producer_lock(p);
 	if (p->closed) {
 		r = -EPIPE;
 	} else if (listening) {
@@ -1168,9 +446,9 @@ int zcbuf_producer_add_socket(struct zcbuf_producer *p, int fd)
 		if (!r)
 			take_fd(&own);
 	} else {
-		r = admit(p, take_fd(&own));
+		r = producer_admit(p, take_fd(&own));
 	}
-	unlock(p);
+	producer_unlock(p);
 	return r;
 }
 
@@ -1179,7 +457,7 @@ int zcbuf_producer_fd(struct zcbuf_producer *p)
 	_cleanup_(close_p) int outer = -1, ready = -1;
 	int r = 0;
 
-	lock(p);
+	producer_lock(p);
 	if (p->outer < 0) {
 		outer = epoll_create1(EPOLL_CLOEXEC);
 		ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -1196,7 +474,7 @@ int zcbuf_producer_fd(struct zcbuf_producer *p)
 	}
 	if (!r)
 		r = p->outer;
-	unlock(p);
+	producer_unlock(p);
 	return r;
 }
 
@@ -1295,9 +573,9 @@ int zcbuf_producer_add_buffer(struct zcbuf_producer *p, struct zcbuf_buffer *buf
 {
 	int r;
 
-	lock(p);
+	producer_lock(p);
 	r = add_buffer(p, buffer);
-	unlock(p);
+	producer_unlock(p);
 	return r;
 }
 
@@ -1321,24 +599,30 @@ static void remove_buffer(struct zcbuf_producer *p, struct slot *slot)
 			client_drop_waiting(p, c);
 		if (c->told[slot - p->slots] == id)
 			c->forget = true;
-		flush_client(p, c);
+		client_flush(p, c);
 	}
-	arm_timer(p);
+	producer_arm_timer(p);
 }
 
 int zcbuf_producer_remove_buffer(struct zcbuf_producer *p, struct zcbuf_buffer *buffer)
 {
 	struct slot *slot;
 
-	lock(p);
+	producer_lock(p);
 	slot = buffer ? find_slot(p, buffer) : NULL;
 	if (slot)
 		remove_buffer(p, slot);
-	unlock(p);
+	producer_unlock(p);
 	return slot ? 0 : -ENOENT;
 }
 
 /* ---- the stream ---------------------------------------------------------------------- */
+
+static void flush_all(struct zcbuf_producer *p)
+{
+	for (struct client *c = p->first; c; c = c->next)
+		client_flush(p, c);
+}
 
 int zcbuf_producer_set_format(struct zcbuf_producer *p, const void *data, size_t size)
 {
@@ -1352,7 +636,7 @@ int zcbuf_producer_set_format(struct zcbuf_producer *p, const void *data, size_t
 		return -ENOMEM;
 	if (size)
 		memcpy(copy, data, size);
-	lock(p);
+	producer_lock(p);
 	free(p->format);
 	p->format = copy;
 	p->format_size = size;
@@ -1360,16 +644,16 @@ int zcbuf_producer_set_format(struct zcbuf_producer *p, const void *data, size_t
 	for (struct client *c = p->first; c; c = c->next)
 		client_drop_waiting(p, c); /* it has another format */
 	flush_all(p);
-	unlock(p);
+	producer_unlock(p);
 	return 0;
 }
 
 int zcbuf_producer_end(struct zcbuf_producer *p)
 {
-	lock(p);
+	producer_lock(p);
 	p->ended = true;
 	flush_all(p);
-	unlock(p);
+	producer_unlock(p);
 	return 0;
 }
 
@@ -1428,28 +712,6 @@ static int frame_fill(struct zcbuf_producer *p, struct frame *frame,
 	return 0;
 }
 
-static void client_offer(struct zcbuf_producer *p, struct client *client,
-			 struct frame *frame)
-{
-	bool full;
-
-	if (client->waiting && client->n_held < client->max_frames)
-		flush_client(p, client);
-	if (client->state != ADMITTED)
-		return;
-	full = client_full(client);
-	if (full && client->drop == ZCBUF_DROP_NEWEST) {
-		client_lose(client);
-		return;
-	}
-	client_drop_waiting(p, client);
-	client->missing |= full;
-	client->waiting = frame;
-	frame->holders++;
-	if (!full)
-		flush_client(p, client);
-}
-
 static void keep_for_waiting(struct zcbuf_producer *p, struct frame *frame)
 {
 	int r = 1;
@@ -1495,7 +757,7 @@ static int send_frame(struct zcbuf_producer *p, const struct zcbuf_frame *source
 	keep_for_waiting(p, frame);
 	r = frame->holders - 1;
 	frame_put(p, frame);
-	arm_timer(p);
+	producer_arm_timer(p);
 	return r;
 }
 
@@ -1507,10 +769,10 @@ int zcbuf_producer_send(struct zcbuf_producer *p, const struct zcbuf_frame *fram
 	if (frame->metadata_size > ZCBUF_CHANNEL_PAYLOAD_MAX)
 		return ctx_fail(p->ctx, -EINVAL, "metadata has %d bytes at most, not %zu",
 				ZCBUF_CHANNEL_PAYLOAD_MAX, frame->metadata_size);
-	lock(p);
+	producer_lock(p);
 	make_room(p, timeout_ms);
 	r = p->closed ? -EPIPE : send_frame(p, frame);
-	unlock(p);
+	producer_unlock(p);
 	return r;
 }
 
@@ -1529,8 +791,8 @@ static void deliver_frame(struct zcbuf_producer *p, struct frame *frame,
 static void deliver_client(struct zcbuf_producer *p, struct client *client,
 			   struct zcbuf_producer_event *event)
 {
-	event->consumer = client->id;
-	event->peer = client->peer;
+	event->consumer = client->info.id;
+	event->peer = client->info.peer;
 	if (event->type != ZCBUF_PRODUCER_DISCONNECTED)
 		return;
 	event->error = client->error;
@@ -1591,7 +853,7 @@ int zcbuf_producer_next_event(struct zcbuf_producer *p, int timeout_ms,
 {
 	int r;
 
-	lock(p);
+	producer_lock(p);
 	if (p->events && ++p->unlooked >= CALLS_PER_LOOK && !p->closed)
 		look(p);
 	if (!p->events && !p->closed)
@@ -1599,39 +861,22 @@ int zcbuf_producer_next_event(struct zcbuf_producer *p, int timeout_ms,
 	r = have_events(p);
 	if (r)
 		deliver(p, event);
-	unlock(p);
+	producer_unlock(p);
 	return r;
 }
 
 void zcbuf_producer_wake(struct zcbuf_producer *p)
 {
-	lock(p);
+	producer_lock(p);
 	if (p->waiters)
 		p->wakes++;
 	else
 		p->wake_next = true;
 	wake_all(p);
-	unlock(p);
+	producer_unlock(p);
 }
 
 /* ---- who is there -------------------------------------------------------------------- */
-
-static void describe_client(const struct client *client, struct zcbuf_consumer_info *info)
-{
-	*info = (struct zcbuf_consumer_info){
-		.id = client->id,
-		.peer = client->peer,
-		.max_frames = client->max_frames,
-		.drop = client->drop,
-		.held = client->n_held,
-		.waiting = client->waiting ? 1 : 0,
-		.buffers = client->n_told,
-		.sent = client->sent,
-		.returned = client->returned,
-		.dropped = client->dropped,
-		.fds = client->fds,
-	};
-}
 
 int zcbuf_producer_get_consumers(struct zcbuf_producer *p,
 				 struct zcbuf_consumer_info **result)
@@ -1639,12 +884,16 @@ int zcbuf_producer_get_consumers(struct zcbuf_producer *p,
 	struct zcbuf_consumer_info *infos;
 	int n = 0;
 
-	lock(p);
+	producer_lock(p);
 	infos = calloc(p->stats.consumers + 1, sizeof(*infos));
-	for (const struct client *c = p->first; infos && c; c = c->next)
-		if (c->state == ADMITTED)
-			describe_client(c, &infos[n++]);
-	unlock(p);
+	for (const struct client *c = p->first; infos && c; c = c->next) {
+		if (c->state != ADMITTED)
+			continue;
+		infos[n] = c->info;
+		infos[n].held = c->n_held;
+		infos[n++].waiting = c->waiting ? 1 : 0;
+	}
+	producer_unlock(p);
 	if (!infos)
 		return -ENOMEM;
 	*result = infos;
@@ -1653,11 +902,11 @@ int zcbuf_producer_get_consumers(struct zcbuf_producer *p,
 
 void zcbuf_producer_get_stats(struct zcbuf_producer *p, struct zcbuf_producer_stats *stats)
 {
-	lock(p);
+	producer_lock(p);
 	*stats = p->stats;
 	stats->buffers = p->n_buffers;
 	stats->busy_buffers = p->n_busy;
-	unlock(p);
+	producer_unlock(p);
 }
 
 int zcbuf_producer_disconnect(struct zcbuf_producer *p, uint64_t consumer)
@@ -1665,12 +914,12 @@ int zcbuf_producer_disconnect(struct zcbuf_producer *p, uint64_t consumer)
 	struct client *client;
 	int r = -ENOENT;
 
-	lock(p);
+	producer_lock(p);
 	client = p->clients[consumer & CLIENT_INDEX];
-	if (client && client->id == consumer && client->state == ADMITTED) {
+	if (client && client->info.id == consumer && client->state == ADMITTED) {
 		client_disconnect(p, client, -ECANCELED);
 		r = 0;
 	}
-	unlock(p);
+	producer_unlock(p);
 	return r;
 }
