@@ -599,8 +599,7 @@ static gboolean open_producer(GstZcbufSink *self, const gchar *path)
 
 	self->producer = zcbuf_producer_unref(self->producer);
 	gst_zcbuf_set_error(&error, GST_RESOURCE_ERROR_OPEN_WRITE, result);
-	GST_ELEMENT_ERROR(self, RESOURCE, OPEN_WRITE,
-			  ("Cannot publish at %s: %s", path, error->message), (NULL));
+	GST_ELEMENT_ERROR(self, RESOURCE, OPEN_WRITE, ("%s", error->message), (NULL));
 	g_error_free(error);
 	return FALSE;
 }

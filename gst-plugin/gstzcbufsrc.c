@@ -630,8 +630,7 @@ static gboolean connect_to_producer(GstZcbufSrc *self)
 	result = zcbuf_consumer_new(ctx, path, &config, &self->consumer);
 	if (result < 0) {
 		gst_zcbuf_set_error(&error, GST_RESOURCE_ERROR_OPEN_READ, result);
-		GST_ELEMENT_ERROR(self, RESOURCE, OPEN_READ,
-				  ("Cannot connect to %s: %s", path, error->message),
+		GST_ELEMENT_ERROR(self, RESOURCE, OPEN_READ, ("%s", error->message),
 				  ("is zcbufsink running? With reconnect=true it would be "
 				   "waited for"));
 		g_error_free(error);
