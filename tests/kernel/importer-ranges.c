@@ -70,38 +70,43 @@ struct shared {
 	char what[64];
 	int fd, dev;
 	void *memory;
-	unsigned int segment;
+	unsigned int bits, segment;
 	bool bounced; /* the device has a copy of its own of each byte */
 };
-
-static bool begin(struct shared *s, enum direction direction)
-{
-	struct zcbuf_importer_map map;
-
-	if (attach(s->dev, s->heap, s->fd, 32, s->segment))
-		bail("%s: attach: %s", s->heap->name, strerror(errno));
-	if (map_device(s->dev, direction)) {
-		skip("%s: no device of 32 bits can map it", s->heap->name);
-		return false;
-	}
-	unmap_device(s->dev);
-	map = must_map_device(s->dev, direction);
-	s->bounced = map.known && map.bounced == map.nents;
-	snprintf(s->what, sizeof(s->what), "%s, segments of %llu, %s%s", s->heap->name,
-		 (unsigned long long)map.max_segment, direction_name[direction],
-		 s->bounced ? ", bounced" : "");
-	if (map.bounced && !s->bounced) {
-		skip("%s: %u of %u segments are bounced, not all", s->what, map.bounced,
-		     map.nents);
-		return false;
-	}
-	return true;
-}
 
 static void end(struct shared *s)
 {
 	unmap_device(s->dev);
 	detach(s->dev);
+}
+
+static bool begin(struct shared *s, enum direction direction)
+{
+	struct zcbuf_importer_map map;
+
+	if (attach(s->dev, s->heap, s->fd, s->bits, s->segment))
+		bail("%s: attach: %s", s->heap->name, strerror(errno));
+	map = must_map_device(s->dev, direction);
+	s->bounced = map.known && map.bounced == map.nents;
+	snprintf(s->what, sizeof(s->what), "%s, segments of %llu, %s%s", s->heap->name,
+		 (unsigned long long)map.max_segment, direction_name[direction],
+		 s->bounced ? ", bounced" : "");
+	if (!map.bounced || s->bounced)
+		return true;
+	skip("%s: %u of %u segments are bounced, not all", s->what, map.bounced, map.nents);
+	end(s);
+	return false;
+}
+
+/* What a device of 32 bits cannot map is not bounced either: it is no memory. */
+static void choose_bits(struct shared *s)
+{
+	s->bits = 32;
+	if (attach(s->dev, s->heap, s->fd, s->bits, 0))
+		bail("%s: attach: %s", s->heap->name, strerror(errno));
+	if (map_device(s->dev, BIDIRECTIONAL) && s->heap->is.kind == ZCBUF_HEAP_CARVEOUT)
+		s->bits = 64;
+	end(s);
 }
 
 /* Ranges come to the CPU. */
@@ -140,7 +145,7 @@ static void from_device(struct shared *s, enum direction direction)
 
 	memcpy(s->memory, before, SIZE);
 	device_write(s->dev, after, 0, SIZE);
-	want(&(struct range){ 0, SIZE }, false);
+	want(ranges, false);
 	sync_all(s->fd, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	ok(as_wanted(s->memory, ranges), "%s: DMA_BUF_IOCTL_SYNC brings all", s->what);
 	end(s);
@@ -181,7 +186,6 @@ static void to_device(struct shared *s, enum direction direction)
 	ok(!wrong_view, "%s: the same through views", s->what);
 
 	memcpy(s->memory, before, SIZE);
-	want(&(struct range){ 0, SIZE }, true);
 	memcpy(wanted, before, SIZE);
 	sync_all(s->fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 	ok(device_as_wanted(s->dev, ranges), "%s: DMA_BUF_IOCTL_SYNC brings all", s->what);
@@ -225,44 +229,54 @@ static void not_backwards(struct shared *s)
 }
 
 /* Each device has its own idea of the memory, and its own segments. */
+static void two_readers(struct shared *s, struct shared *other)
+{
+	int wrong = 0;
+
+	for (const struct range *r = ranges; r < ranges + RANGES; r++) {
+		memcpy(s->memory, before, SIZE);
+		sync_range(s->fd, 0, SIZE, SYNC_CPU_WROTE);
+		memcpy(s->memory, after, SIZE);
+		sync_range(s->fd, r->offset, r->length, SYNC_CPU_WROTE);
+		want(r, s->bounced);
+		wrong += !device_as_wanted(s->dev, r);
+		want(r, other->bounced);
+		wrong += !device_as_wanted(other->dev, r);
+	}
+	ok(!wrong, "%s: two devices see what the CPU wrote", s->heap->name);
+	ok(info(s->fd).attachments == 2, "%s: and are counted", s->heap->name);
+}
+
+static void writer_and_reader(struct shared *s, struct shared *other)
+{
+	const unsigned int both = ZCBUF_SYNC_READ | ZCBUF_SYNC_WRITE;
+
+	memcpy(s->memory, before, SIZE);
+	device_write(s->dev, after, 0, SIZE);
+	sync_range(s->fd, 0, SIZE, ZCBUF_SYNC_START | both);
+	want(ranges, false);
+	ok(as_wanted(s->memory, ranges), "%s: one device writes, the CPU sees it",
+	   s->heap->name);
+	sync_range(s->fd, 0, SIZE, ZCBUF_SYNC_END | both);
+	ok(device_as_wanted(other->dev, ranges), "%s: and brings it to another",
+	   s->heap->name);
+}
+
 static void two_devices(struct shared *s)
 {
 	struct shared other = *s;
 
 	other.dev = device();
 	other.segment = s->segment == PAGE ? 64 * 1024 : PAGE;
-	if (begin(s, TO_DEVICE) && begin(&other, TO_DEVICE)) {
-		int wrong = 0;
-
-		for (const struct range *r = ranges; r < ranges + RANGES; r++) {
-			memcpy(s->memory, before, SIZE);
-			sync_range(s->fd, 0, SIZE, SYNC_CPU_WROTE);
-			memcpy(s->memory, after, SIZE);
-			sync_range(s->fd, r->offset, r->length, SYNC_CPU_WROTE);
-			want(r, s->bounced);
-			wrong += !device_as_wanted(s->dev, r);
-			want(r, other.bounced);
-			wrong += !device_as_wanted(other.dev, r);
+	if (begin(&other, TO_DEVICE)) {
+		if (begin(s, TO_DEVICE)) {
+			two_readers(s, &other);
+			end(s);
 		}
-		ok(!wrong, "%s: two devices see what the CPU wrote", s->heap->name);
-		ok(info(s->fd).attachments == 2, "%s: and are counted", s->heap->name);
-		end(&other);
-		end(s);
-	}
-	if (begin(s, FROM_DEVICE) && begin(&other, TO_DEVICE)) {
-		memcpy(s->memory, before, SIZE);
-		device_write(s->dev, after, 0, SIZE);
-		sync_range(s->fd, 0, SIZE,
-			   ZCBUF_SYNC_START | ZCBUF_SYNC_READ | ZCBUF_SYNC_WRITE);
-		want(&ranges[RANGES - 1], false);
-		ok(as_wanted(s->memory, ranges), "%s: one device writes, the CPU sees it",
-		   s->heap->name);
-		sync_range(s->fd, 0, SIZE,
-			   ZCBUF_SYNC_END | ZCBUF_SYNC_READ | ZCBUF_SYNC_WRITE);
-		ok(device_as_wanted(other.dev, ranges), "%s: and brings it to another",
-		   s->heap->name);
-		end(&other);
-		end(s);
+		if (begin(s, FROM_DEVICE)) {
+			writer_and_reader(s, &other);
+			end(s);
+		}
 	}
 	close(other.dev);
 }
@@ -270,9 +284,6 @@ static void two_devices(struct shared *s)
 /* The device has a part, the CPU brackets another part: they meet where they overlap. */
 static void part_attached(const struct shared *whole)
 {
-	struct shared s = *whole;
-	size_t first = 3 * PAGE, length = 4 * PAGE;
-	struct zcbuf_importer_map map;
 	static const struct range some[] = {
 		{ 0, SIZE },	       /* all round */
 		{ 0, 3 * PAGE },       /* before it */
@@ -281,36 +292,30 @@ static void part_attached(const struct shared *whole)
 		{ 7 * PAGE - 10, 20 }, /* across its end */
 		{ 4 * PAGE + 1, 100 }, /* within it */
 	};
-	int part = view(s.fd, first, length, 0), wrong = 0;
+	const size_t first = 3 * PAGE, length = 4 * PAGE;
+	static unsigned char copy[4 * PAGE];
+	struct shared part = *whole;
+	int wrong = 0;
 
-	if (attach(s.dev, s.heap, part, 32, s.segment))
-		bail("%s: attach to a view: %s", s.heap->name, strerror(errno));
-	if (map_device(s.dev, TO_DEVICE))
-		goto detach;
-	unmap_device(s.dev);
-	map = must_map_device(s.dev, TO_DEVICE);
-	s.bounced = map.known && map.bounced == map.nents;
-	for (const struct range *r = some; r < some + sizeof(some) / sizeof(*some); r++) {
-		static unsigned char copy[4 * PAGE];
-
-		memcpy(s.memory, before, SIZE);
-		sync_range(s.fd, 0, SIZE, SYNC_CPU_WROTE);
-		memcpy(s.memory, after, SIZE);
-		sync_range(s.fd, r->offset, r->length, SYNC_CPU_WROTE);
-		want(r, s.bounced);
-		if (device_read(s.dev, copy, 0, length) ||
-		    memcmp(copy, wanted + first, length)) {
-			diag("range of %zu from %zu", r->length, r->offset);
-			wrong++;
+	part.fd = view(whole->fd, first, length, 0);
+	if (begin(&part, TO_DEVICE)) {
+		for (const struct range *r = some; r < some + sizeof(some) / sizeof(*some);
+		     r++) {
+			memcpy(whole->memory, before, SIZE);
+			sync_range(whole->fd, 0, SIZE, SYNC_CPU_WROTE);
+			memcpy(whole->memory, after, SIZE);
+			sync_range(whole->fd, r->offset, r->length, SYNC_CPU_WROTE);
+			want(r, part.bounced);
+			if (device_read(part.dev, copy, 0, length) ||
+			    memcmp(copy, wanted + first, length)) {
+				diag("range of %zu from %zu", r->length, r->offset);
+				wrong++;
+			}
 		}
+		ok(!wrong, "%s: and of a view just what was synced of its part", part.what);
+		end(&part);
 	}
-	ok(!wrong,
-	   "%s, segments of %u: a device on a view sees what was synced of its part",
-	   s.heap->name, s.segment);
-	unmap_device(s.dev);
-detach:
-	detach(s.dev);
-	close(part);
+	close(part.fd);
 }
 
 static void test(const struct heap *heap)
@@ -324,6 +329,7 @@ static void test(const struct heap *heap)
 	s.fd = must_alloc(heap, SIZE);
 	s.memory = must_map(s.fd, SIZE);
 	s.dev = device();
+	choose_bits(&s);
 	for (unsigned int i = 0; i < sizeof(segments) / sizeof(*segments); i++) {
 		s.segment = segments[i];
 		from_device(&s, FROM_DEVICE);
