@@ -152,7 +152,7 @@ static int add_process(struct zcbuf_ctx *ctx, struct report *report, int pid)
 	int count;
 
 	snprintf(path, sizeof(path), "/proc/%d/fdinfo", pid);
-	count = scandir(path, &entries, NULL, versionsort);
+	count = scandir(path, &entries, NULL, NULL);
 	if (count < 0)
 		return -errno;
 	for (int i = 0; i < count; i++) {

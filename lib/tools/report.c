@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
+#include <wctype.h>
 
 #define MAX_COLUMNS 24
 
@@ -70,6 +72,15 @@ bool report_is_empty(const struct report *report)
 	return !report->rows;
 }
 
+/* How many places a text takes on a terminal. */
+static int width_of(const char *text)
+{
+	wchar_t wide[256];
+	size_t length = mbstowcs(wide, text, 256);
+
+	return length > 256 ? (int)strlen(text) : wcswidth(wide, length);
+}
+
 /* Takes over the one of @shown and @json that will be printed, and frees the
  * other. */
 static void add_cell(struct report *report, const char *title, const char *key, bool right,
@@ -89,29 +100,62 @@ static void add_cell(struct report *report, const char *title, const char *key, 
 	column->key = key;
 	column->right |= right;
 	if (!report->json && title) {
-		int width = (int)strlen(shown);
+		int width = width_of(shown);
 
 		column->width = column->width > width ? column->width : width;
 	}
 }
 
+/* The character at the start of @text and its length; an invalid byte is '\0' of length 1. */
+static size_t character(const char *text, wchar_t *wide)
+{
+	mbstate_t state = { 0 };
+	size_t length = mbrtowc(wide, text, MB_CUR_MAX, &state);
+
+	if (length != (size_t)-1 && length != (size_t)-2)
+		return length;
+	*wide = L'\0';
+	return 1;
+}
+
+/* Names are other people's: what could steer a terminal is shown as '?'. */
+static char *printable(const char *text)
+{
+	char *shown = or_die(malloc(strlen(text) + 1)), *end = shown;
+
+	while (*text) {
+		wchar_t wide;
+		size_t length = character(text, &wide);
+
+		if (wide && iswprint((wint_t)wide))
+			end = mempcpy(end, text, length);
+		else
+			*end++ = '?';
+		text += length;
+	}
+	*end = '\0';
+	return shown;
+}
+
 static char *json_string(const char *text)
 {
-	char *json, *end;
+	char *json = or_die(malloc(6 * strlen(text) + 3)), *end = json;
 
-	json = end = or_die(malloc(6 * strlen(text) + 3));
 	*end++ = '"';
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
+	while (*text) {
+		wchar_t wide;
+		size_t length = character(text, &wide);
 
-		if (c == '"' || c == '\\')
-			*end++ = '\\';
-		if (c < 0x20 || c >= 0x7f)
-			end += sprintf(end, "\\u%04x", c);
+		if (!wide)
+			end += sprintf(end, "\\ufffd");
+		else if (wide < 0x20 || wide == '"' || wide == '\\')
+			end += sprintf(end, "\\u%04x", (unsigned int)wide);
 		else
-			*end++ = (char)c;
+			end = mempcpy(end, text, length);
+		text += length;
 	}
-	strcpy(end, "\"");
+	*end++ = '"';
+	*end = '\0';
 	return json;
 }
 
@@ -124,7 +168,7 @@ void report_text(struct report *report, const char *title, const char *key,
 		 const char *text)
 {
 	if (text)
-		add_cell(report, title, key, false, format("%s", text), json_string(text));
+		add_cell(report, title, key, false, printable(text), json_string(text));
 	else
 		report_unknown(report, title, key);
 }
@@ -218,7 +262,7 @@ static void print_line(const struct report *report, const struct cell *cells)
 			continue;
 		width = (int)strlen(column->title);
 		width = column->width > width ? column->width : width;
-		blanks = width - (int)strlen(text);
+		blanks = width - width_of(text);
 		printf("%*s%s", skipped + (column->right ? blanks : 0), "", gap);
 		printf("%s", text);
 		skipped = column->right ? 0 : blanks;

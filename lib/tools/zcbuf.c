@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The zcbuf command: finds the subcommand and runs it. */
 #include <errno.h>
+#include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,7 @@ int main(int argc, char **argv)
 	struct zcbuf_ctx *ctx;
 	int r, status;
 
+	setlocale(LC_CTYPE, "C.UTF-8"); /* names are UTF-8, whatever the user's language */
 	if (!name) {
 		fputs(help, stderr);
 		return EXIT_USAGE;

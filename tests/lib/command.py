@@ -161,8 +161,32 @@ def test_hold():
     with Held("1M") as held:
         held.process.stdin.close()
         held.process.stdin = None
-        os.kill(held.pid, signal.SIGTERM)
+        try:
+            held.process.wait(2)
+        except subprocess.TimeoutExpired:
+            held.process.terminate()
         ok(held.process.wait(10) == -signal.SIGTERM, "without a terminal --hold lasts until the command is killed")
+
+
+def test_from_outside():
+    """Who may see a process's files but not take them learns what the kernel tells everybody."""
+    node, scope = "/dev/dma_heap/zcbuf-system", "/proc/sys/kernel/yama/ptrace_scope"
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []}
+    mode, before = os.stat(node).st_mode, open(scope).read()
+    os.chmod(node, 0o666)
+    with Held("--name", "guarded", "8K", **nobody) as held:
+        with open(scope, "w") as file:
+            file.write("1")
+        run = zcbuf("info", "--json", str(held.pid), **nobody)
+        with open(scope, "w") as file:
+            file.write(before)
+        buffer, row = held.buffers[0], json.loads(run.stdout or "[{}]")[0]
+        ok(
+            row.get("inode") == buffer["inode"] and row["size"] == 8192 and row["exporter"] == "zcbuf-system"
+            and row["name"] == "guarded" and row["access"] is None and row["chunks"] is None,
+            "info without the right to ptrace tells what fdinfo tells", run,
+        )
+    os.chmod(node, mode & 0o777)
 
 
 def test_info():
@@ -171,16 +195,24 @@ def test_info():
     fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
     row = json.loads(succeeds("info FD succeeds", "info", "--json", str(memfd), pass_fds=[memfd]))[0]
     ok(row["inode"] == os.fstat(memfd).st_ino and row["exporter"] == "memfd" and row["name"] == "from outside", "info FD shows an inherited memfd", row)
-    with Held("--name", "\u00e4\"\\x", "4K") as held:
-        row = json.loads(zcbuf("info", "--json", str(held.pid)).stdout)
-        ok(len(row) == 1 and row[0]["name"] is not None, "any name is still JSON", row)
+    with Held("--name", "gr\u00f6\u00dfe \"\\", "4K") as held:
+        rows = json.loads(zcbuf("info", "--json", str(held.pid)).stdout)
+        ok([r["name"] for r in rows] == ["gr\u00f6\u00dfe \"\\"], "a name may be in any language", rows)
+    os.close(memfd)
+    memfd = os.memfd_create(b"\x1b[1m\xff\n\xc3\xa4", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memfd, 1)
+    fcntl.fcntl(memfd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    row = json.loads(succeeds("info --json of any bytes succeeds", "info", "--json", str(memfd), pass_fds=[memfd]))[0]
+    ok(row["name"] == "\x1b[1m\ufffd\n\u00e4", "any bytes are still JSON", row)
+    table = succeeds("info of any bytes succeeds", "info", str(memfd), pass_fds=[memfd])
+    ok(table.endswith("?[1m??\u00e4\n") and is_aligned(table), "and steer no terminal", [table])
     run = zcbuf("info", "--json", str(os.getpid()))
     ok(run.returncode == 0 and json.loads(run.stdout) == [], "info of a process without buffers is empty", run)
     run = zcbuf("info", str(os.getpid()))
     ok(run.returncode == 0 and "no dma-bufs" in run.stderr, "which a person is told in words", run)
     fails(1, "no such process", "info of nothing: status 1", "info", "4194303")
     fails(2, "which file descriptor or process?", "info without a number: status 2", "info")
-    for text in "x", "1:", ":1", "1:2:3", "99999999999", "1 ":
+    for text in "x", "1:", ":1", "1:2:3", "99999999999", "1 ", " 1", "+1", "1:+1":
         fails(2, "not FD, PID or PID:FD", f"info '{text}': status 2", "info", text)
 
 
@@ -198,6 +230,7 @@ test_help()
 test_list()
 test_alloc()
 test_hold()
+test_from_outside()
 test_info()
 test_errors()
 print(f"1..{count}")
