@@ -25,8 +25,8 @@ new_guest=''
 leave() {
 	trap - EXIT
 	trap '' INT TERM HUP
-	[[ -z $logged_job ]] || kill -TERM -- "-$logged_job" 2> /dev/null
-	((${#machines[@]} == 0)) || kill -TERM "${machines[@]}" 2> /dev/null
+	[[ -z $logged_job ]] || kill -TERM -- "-$logged_job" 2> /dev/null || true
+	((${#machines[@]} == 0)) || kill -TERM "${machines[@]}" 2> /dev/null || true
 	end_vm
 	wait
 	[[ -z $new_guest ]] || as_root rm -rf --one-file-system "$new_guest"
@@ -271,11 +271,12 @@ report_death() {
 	fi
 	cp "$dir/console.log" "$kept"
 	if grep -q 'Kernel panic' "$kept"; then
-		say "Linux $kernel crashed; the end of its console ($kept):"
+		say "Linux $kernel crashed; from its console ($kept):"
+		sed -n '/BUG:\|Oops\|cut here\|Kernel panic/,$p' "$kept" | head -n 40 >&2
 	else
 		say "the virtual machine with Linux $kernel ended or does not answer; the end of its console ($kept):"
+		{ tail -n 30 "$kept"; cat "$dir/qemu.log"; } >&2
 	fi
-	{ tail -n 30 "$kept"; cat "$dir/qemu.log"; } >&2
 }
 
 end_vm() {
@@ -310,6 +311,7 @@ test_in_vm() {
 		echo "$running 0 1 0" >> "$results/results"
 		[[ $running != machine ]] || break
 	done
+	touch "$results/finished"
 }
 
 # The tests of the source itself need no machine: the guest's root has the tools.
