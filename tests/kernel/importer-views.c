@@ -179,6 +179,7 @@ static void device_read_only(const struct heap *heap)
 		   "%s: the buffer itself is mapped both ways beside it", heap->name);
 		device_fills(other, 0, SIZE, 6);
 		unmap_device(other);
+		sync_all(fd, DMA_BUF_SYNC_END | DMA_BUF_SYNC_WRITE);
 		ok(device_sees(dev, SIZE, 6), "%s: and seen through it", heap->name);
 		if (heap_can(heap, ZCBUF_HEAP_CAP_VMAP))
 			ok(vmap_write(other, "x", 0, 1) == 0 && memory[0] == 'x',

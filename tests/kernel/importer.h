@@ -140,6 +140,20 @@ static inline bool device_fills(int dev, size_t offset, size_t length, uint64_t 
 	return good;
 }
 
+/* The memory of carveouts is not bounced to devices that do not reach it. */
+static inline bool reaches(unsigned int bits, const struct heap *heap, int fd)
+{
+	int dev;
+	bool can;
+
+	if (heap->is.kind != ZCBUF_HEAP_CARVEOUT)
+		return true;
+	dev = device();
+	can = attach(dev, heap, fd, bits, 0) == 0 && map_device(dev, TO_DEVICE) == 0;
+	close(dev);
+	return can;
+}
+
 /* Is there memory that a device with 32 bits of address does not reach? */
 static inline bool has_high_memory(void)
 {
@@ -149,7 +163,16 @@ static inline bool has_high_memory(void)
 	       strstr(strstr(text, "\n100000000-") ?: "", "System RAM");
 }
 
-/* Bytes of bounce buffers in use, in units of 2 KiB, or -1 if the kernel does not tell. */
+/* Has the machine been told to bounce everything, even what a device reaches? */
+static inline bool bounces_all(void)
+{
+	char text[4096];
+
+	return read_file("/proc/cmdline", text, sizeof(text)) &&
+	       strstr(text, "swiotlb=force");
+}
+
+/* Bounce buffers in use, in slots of 2 KiB, or -1 if the kernel does not tell. */
 static inline long bounce_slots(void)
 {
 	char text[32];
