@@ -6,9 +6,9 @@
 #include <linux/videodev2.h>
 #include <sys/ioctl.h>
 
-#define MAX_FRAMES 1024
+#define MAX_FRAMES 15
 
-/* Frames by sequence number; a pad's view of them. */
+/* What a pad saw of a stream: none of these loses a frame. */
 struct seen {
 	GMutex lock;
 	guint n_frames;
@@ -34,18 +34,18 @@ static gboolean is_zcbuf(GstMemory *mem)
 static GstPadProbeReturn see(GstPad *pad, GstPadProbeInfo *info, gpointer data)
 {
 	GstBuffer *buffer = GST_PAD_PROBE_INFO_BUFFER(info);
-	guint n = (guint)(GST_BUFFER_OFFSET(buffer) % MAX_FRAMES);
 	struct seen *seen = data;
 	GstMapInfo map;
 
 	(void)pad;
 	g_mutex_lock(&seen->lock);
-	seen->n_frames++;
 	for (guint i = 0; i < gst_buffer_n_memory(buffer); i++)
 		seen->foreign += !is_zcbuf(gst_buffer_peek_memory(buffer, i));
 	gst_buffer_map(buffer, &map, GST_MAP_READ);
-	g_free(seen->checksum[n]);
-	seen->checksum[n] = g_compute_checksum_for_data(G_CHECKSUM_MD5, map.data, map.size);
+	if (seen->n_frames < MAX_FRAMES)
+		seen->checksum[seen->n_frames] =
+			g_compute_checksum_for_data(G_CHECKSUM_MD5, map.data, map.size);
+	seen->n_frames++;
 	gst_buffer_unmap(buffer, &map);
 	g_mutex_unlock(&seen->lock);
 	return GST_PAD_PROBE_OK;
@@ -110,12 +110,15 @@ static void a_camera_writes_into_our_buffers(const gchar *device, const gchar *f
 	gst_element_set_state(producer, GST_STATE_PLAYING);
 	gst_element_set_state(consumer, GST_STATE_PLAYING);
 	ok(gst_test_wait_eos(producer) && gst_test_wait_eos(consumer) &&
-		   captured.n_frames == 15 && received.n_frames == 15,
+		   captured.n_frames == MAX_FRAMES && received.n_frames == MAX_FRAMES,
 	   "%s: a camera's frames reach another pipeline", format);
 	for (int i = 0; i < MAX_FRAMES; i++)
-		same += received.checksum[i] &&
-			g_strcmp0(received.checksum[i], captured.checksum[i]) == 0;
-	ok(same == 15, "%s: with every pixel", format);
+		if (g_strcmp0(received.checksum[i], captured.checksum[i]) != 0)
+			diag("frame %d: %s captured, %s received", i, captured.checksum[i],
+			     received.checksum[i]);
+		else
+			same += captured.checksum[i] != NULL;
+	ok(same == MAX_FRAMES, "%s: with every pixel", format);
 	ok(captured.foreign == 0 && received.foreign == 0,
 	   "%s: in zcbuf's dma-bufs from the driver on", format);
 	ok(gst_test_counter(sink, "copied-frames") == 0 &&
@@ -149,7 +152,7 @@ static void the_drivers_own_buffers_can_be_shared(const gchar *device)
 	gst_element_set_state(producer, GST_STATE_PLAYING);
 	gst_element_set_state(consumer, GST_STATE_PLAYING);
 	ok(gst_test_wait_eos(producer) && gst_test_wait_eos(consumer) &&
-		   received.n_frames == 15,
+		   received.n_frames == MAX_FRAMES,
 	   "a camera's own dma-bufs reach another pipeline");
 	ok(gst_test_counter(sink, "copied-frames") == 0, "as they are");
 	ok(gst_test_stat(src, "buffers") < 15, "each crosses once");

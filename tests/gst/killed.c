@@ -112,17 +112,19 @@ static void a_killed_consumer_leaves_nothing(void)
 {
 	gchar *path = socket_file();
 	GstElement *producer = gst_test_pipeline("videotestsrc is-live=true ! " CAPS
-						 " ! zcbufsink name=sink socket-path=%s",
+						 " ! zcbufsink name=sink max-buffers=8 "
+						 "socket-path=%s",
 						 path);
 	GstElement *sink = gst_bin_get_by_name(GST_BIN(producer), "sink");
-	guint64 frames, buffers = 0;
+	guint64 frames, buffers;
 	guint fds;
 	GPid pid;
 
 	gst_element_set_state(producer, GST_STATE_PLAYING);
 	gst_test_until(gst_test_stat(sink, "frames") > 5);
 	fds = open_fds();
-	for (int turn = 0; turn < 2; turn++) {
+	/* Were the frames of one lost, the third would not get enough. */
+	for (int turn = 0; turn < 3; turn++) {
 		/* It takes all it may, and keeps it. */
 		pid = launch("zcbufsrc socket-path=%s ! queue ! fakesink sync=true "
 			     "ts-offset=3600000000000",
@@ -137,11 +139,9 @@ static void a_killed_consumer_leaves_nothing(void)
 		frames = gst_test_stat(sink, "frames");
 		ok(gst_test_until(gst_test_stat(sink, "frames") > frames + 20),
 		   "the stream goes on");
-		if (turn == 0)
-			buffers = gst_test_stat(sink, "buffers");
 	}
-	ok(gst_test_stat(sink, "buffers") == buffers,
-	   "the second time, no further buffer is needed");
+	buffers = gst_test_stat(sink, "buffers");
+	ok(buffers <= 8, "though the pool has no more buffers than it may");
 	/* Buffers that were allocated while it held others stay in the pool. */
 	ok(gst_test_until(open_fds() <= fds + buffers * 2),
 	   "no file descriptor stays open");
@@ -182,7 +182,7 @@ static void a_stopped_consumer_delays_nobody(void)
 	sent = gst_test_stat(sink, "frames") - sent;
 	received = gst_test_stat(src, "frames") - received;
 	diag("in 2 s %u frames sent, %u received", (guint)sent, (guint)received);
-	ok(sent > 50 && received + 3 > sent,
+	ok(sent > 20 && received + 5 >= sent,
 	   "while a consumer is stopped, the others get their frames");
 	kill_now(pid);
 	gst_object_unref(src);
