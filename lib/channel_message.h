@@ -102,6 +102,15 @@ struct channel_bye {
 	uint32_t reserved;
 };
 
+/* docs/channel-protocol.md has these numbers, and other languages rely on them. */
+_Static_assert(sizeof(struct channel_hello) == 40, "HELLO");
+_Static_assert(sizeof(struct channel_welcome) == 40, "WELCOME");
+_Static_assert(sizeof(struct channel_release) == 16, "RELEASE");
+_Static_assert(sizeof(struct channel_buffer) == 24, "BUFFER");
+_Static_assert(sizeof(struct channel_remove) == 16, "REMOVE");
+_Static_assert(sizeof(struct channel_frame) == 64, "FRAME");
+_Static_assert(sizeof(struct channel_bye) == 16, "BYE");
+
 /* Bytes of the largest message from each side. */
 #define CHANNEL_CONSUMER_MESSAGE_MAX sizeof(struct channel_hello)
 #define CHANNEL_PRODUCER_MESSAGE_MAX \
