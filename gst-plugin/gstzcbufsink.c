@@ -576,6 +576,63 @@ static gboolean gst_zcbuf_sink_event(GstBaseSink *sink, GstEvent *event)
 	return GST_BASE_SINK_CLASS(gst_zcbuf_sink_parent_class)->event(sink, event);
 }
 
+/* ---- statistics ----------------------------------------------------------------------- */
+
+static GstStructure *consumer_stats(const struct zcbuf_consumer_info *info)
+{
+	return gst_structure_new("consumer", "id", G_TYPE_UINT64, info->id, "pid",
+				 G_TYPE_INT, (int)info->peer.pid, "held", G_TYPE_UINT,
+				 info->held, "waiting", G_TYPE_UINT, info->waiting, "sent",
+				 G_TYPE_UINT64, info->sent, "returned", G_TYPE_UINT64,
+				 info->returned, "dropped", G_TYPE_UINT64, info->dropped,
+				 "fds", G_TYPE_UINT64, info->fds, NULL);
+}
+
+static GstStructure *get_stats(GstZcbufSink *self)
+{
+	struct zcbuf_consumer_info *infos = NULL;
+	struct zcbuf_producer *producer = NULL;
+	struct zcbuf_producer_stats stats = { 0 };
+	GValue consumers = G_VALUE_INIT;
+	GstStructure *structure;
+	guint64 zero_copy, copied;
+	int n = 0;
+
+	GST_OBJECT_LOCK(self);
+	zero_copy = self->uploader.zero_copy_frames;
+	copied = self->uploader.copied_frames;
+	if (self->producer)
+		producer = zcbuf_producer_ref(self->producer);
+	GST_OBJECT_UNLOCK(self);
+	if (producer) {
+		zcbuf_producer_get_stats(producer, &stats);
+		n = zcbuf_producer_get_consumers(producer, &infos);
+	}
+	zcbuf_producer_unref(producer);
+
+	structure = gst_structure_new_empty("zcbufsink");
+	gst_structure_set(structure, "frames", G_TYPE_UINT64, stats.frames, "released",
+			  G_TYPE_UINT64, stats.released, NULL);
+	gst_structure_set(structure, "zero-copy-frames", G_TYPE_UINT64, zero_copy,
+			  "copied-frames", G_TYPE_UINT64, copied, NULL);
+	gst_structure_set(structure, "buffers", G_TYPE_UINT, stats.buffers, "busy-buffers",
+			  G_TYPE_UINT, stats.busy_buffers, NULL);
+	gst_structure_set(structure, "admitted", G_TYPE_UINT64, stats.admitted, "refused",
+			  G_TYPE_UINT64, stats.refused, "expelled", G_TYPE_UINT64,
+			  stats.expelled, NULL);
+	g_value_init(&consumers, GST_TYPE_LIST);
+	for (int i = 0; i < n; i++) {
+		GValue item = G_VALUE_INIT;
+
+		g_value_init(&item, GST_TYPE_STRUCTURE);
+		g_value_take_boxed(&item, consumer_stats(&infos[i]));
+		gst_value_list_append_and_take_value(&consumers, &item);
+	}
+	gst_structure_take_value(structure, "consumers", &consumers);
+	free(infos);
+	return structure;
+}
+
 /* ---- life -------------------------------------------------------------------------------- */
 
 static gboolean open_producer(GstZcbufSink *self, const gchar *path)
@@ -642,7 +699,10 @@ static gboolean gst_zcbuf_sink_stop(GstBaseSink *sink)
 	GstZcbufSink *self = GST_ZCBUF_SINK(sink);
 	struct zcbuf_producer *producer = self->producer;
 	struct zcbuf_producer_event event;
+	GstStructure *stats = get_stats(self);
 
+	GST_INFO_OBJECT(self, "%" GST_PTR_FORMAT, stats);
+	gst_structure_free(stats);
 	zcbuf_producer_close(producer);
 	g_atomic_int_set(&self->quit, 1);
 	zcbuf_producer_wake(producer);
@@ -686,55 +746,6 @@ static gboolean gst_zcbuf_sink_unlock_stop(GstBaseSink *sink)
 }
 
 /* ---- properties -------------------------------------------------------------------------- */
-
-static GstStructure *consumer_stats(const struct zcbuf_consumer_info *info)
-{
-	return gst_structure_new("consumer", "id", G_TYPE_UINT64, info->id, "pid",
-				 G_TYPE_INT, (int)info->peer.pid, "held", G_TYPE_UINT,
-				 info->held, "waiting", G_TYPE_UINT, info->waiting, "sent",
-				 G_TYPE_UINT64, info->sent, "returned", G_TYPE_UINT64,
-				 info->returned, "dropped", G_TYPE_UINT64, info->dropped,
-				 "fds", G_TYPE_UINT64, info->fds, NULL);
-}
-
-static GstStructure *get_stats(GstZcbufSink *self)
-{
-	struct zcbuf_consumer_info *infos = NULL;
-	struct zcbuf_producer *producer = NULL;
-	struct zcbuf_producer_stats stats = { 0 };
-	GValue consumers = G_VALUE_INIT;
-	GstStructure *structure;
-	int n = 0;
-
-	GST_OBJECT_LOCK(self);
-	if (self->producer)
-		producer = zcbuf_producer_ref(self->producer);
-	GST_OBJECT_UNLOCK(self);
-	if (producer) {
-		zcbuf_producer_get_stats(producer, &stats);
-		n = zcbuf_producer_get_consumers(producer, &infos);
-	}
-	zcbuf_producer_unref(producer);
-
-	structure =
-		gst_structure_new("zcbufsink", "frames", G_TYPE_UINT64, stats.frames,
-				  "released", G_TYPE_UINT64, stats.released, "buffers",
-				  G_TYPE_UINT, stats.buffers, "busy-buffers", G_TYPE_UINT,
-				  stats.busy_buffers, "admitted", G_TYPE_UINT64,
-				  stats.admitted, "refused", G_TYPE_UINT64, stats.refused,
-				  "expelled", G_TYPE_UINT64, stats.expelled, NULL);
-	g_value_init(&consumers, GST_TYPE_LIST);
-	for (int i = 0; i < n; i++) {
-		GValue item = G_VALUE_INIT;
-
-		g_value_init(&item, GST_TYPE_STRUCTURE);
-		g_value_take_boxed(&item, consumer_stats(&infos[i]));
-		gst_value_list_append_and_take_value(&consumers, &item);
-	}
-	gst_structure_take_value(structure, "consumers", &consumers);
-	free(infos);
-	return structure;
-}
 
 static void gst_zcbuf_sink_set_property(GObject *object, guint id, const GValue *value,
 					GParamSpec *pspec)
@@ -910,10 +921,11 @@ static void install_properties(GObjectClass *klass)
 	/**
 	 * GstZcbufSink:stats:
 	 *
-	 * Counters: `frames` sent, of which `released`; `buffers` that consumers know, of
-	 * which `busy-buffers` are in use; consumers `admitted`, `refused` and `expelled`;
-	 * and for each of the `consumers` that are connected `id`, `pid`, frames `held`,
-	 * `waiting`, `sent`, `returned` and `dropped`, and the `fds` that it was given.
+	 * Counters: `frames` sent, of which `released`; `zero-copy-frames` and
+	 * `copied-frames`; `buffers` that consumers know, of which `busy-buffers` are in
+	 * use; consumers `admitted`, `refused` and `expelled`; and for each of the
+	 * `consumers` that are connected `id`, `pid`, frames `held`, `waiting`, `sent`,
+	 * `returned` and `dropped`, and the `fds` that it was given.
 	 *
 	 * Since: 0.1
 	 */

@@ -606,6 +606,16 @@ static gboolean gst_zcbuf_src_query(GstBaseSrc *src, GstQuery *query)
 	return TRUE;
 }
 
+/* Under the object lock. */
+static GstStructure *get_stats_locked(GstZcbufSrc *self)
+{
+	return gst_structure_new("zcbufsrc", "frames", G_TYPE_UINT64, self->frames, "lost",
+				 G_TYPE_UINT64, self->lost, "buffers", G_TYPE_UINT64,
+				 self->buffers, "connections", G_TYPE_UINT64,
+				 self->connections, "copied-frames", G_TYPE_UINT64,
+				 self->copied, NULL);
+}
+
 /* ---- life -------------------------------------------------------------------------------- */
 
 static gboolean connect_to_producer(GstZcbufSrc *self)
@@ -664,7 +674,13 @@ static gboolean gst_zcbuf_src_start(GstBaseSrc *src)
 static gboolean gst_zcbuf_src_stop(GstBaseSrc *src)
 {
 	GstZcbufSrc *self = GST_ZCBUF_SRC(src);
+	GstStructure *stats;
 
+	GST_OBJECT_LOCK(self);
+	stats = get_stats_locked(self);
+	GST_OBJECT_UNLOCK(self);
+	GST_INFO_OBJECT(self, "%" GST_PTR_FORMAT, stats);
+	gst_structure_free(stats);
 	zcbuf_consumer_close(self->consumer);
 	remove_all_memories(self);
 	g_clear_pointer(&self->memories, memories_unref);
@@ -731,13 +747,7 @@ static void gst_zcbuf_src_get_property(GObject *object, guint id, GValue *value,
 		g_value_set_uint(value, self->max_frames);
 		break;
 	case PROP_STATS:
-		g_value_take_boxed(
-			value,
-			gst_structure_new("zcbufsrc", "frames", G_TYPE_UINT64, self->frames,
-					  "lost", G_TYPE_UINT64, self->lost, "buffers",
-					  G_TYPE_UINT64, self->buffers, "connections",
-					  G_TYPE_UINT64, self->connections, "copied-frames",
-					  G_TYPE_UINT64, self->copied, NULL));
+		g_value_take_boxed(value, get_stats_locked(self));
 		break;
 	default:
 		G_OBJECT_WARN_INVALID_PROPERTY_ID(object, id, pspec);
