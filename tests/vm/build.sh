@@ -11,7 +11,7 @@ mapfile -t releases < <(awk '{ print $2 }' /boot/kernels)
 if [[ ! -e $build/build.ninja ]]; then
 	rm -rf "$build"
 	dirs=$(printf ",'/lib/modules/%s/build'" "${releases[@]}")
-	meson setup "$build" --prefix=/usr -Dwerror=true -Dtests=true -Dgst=enabled "-Dkernel_dir=[${dirs#,}]"
+	meson setup "$build" --prefix=/usr "--libdir=lib/$(gcc -print-multiarch)" -Dwerror=true -Dtests=true -Dgst=enabled "-Dkernel_dir=[${dirs#,}]"
 	echo "$guest" > "$build.guest"
 fi
 ninja -C "$build"
