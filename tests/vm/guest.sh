@@ -141,6 +141,8 @@ finish() {
 	: > "$root/etc/fstab"
 	mkdir -p "$root/mnt/scratch"
 	in_root mke2fs -q -t ext4 /boot/scratch.img 2G
+	# A user's QEMU has to read all of it.
+	find "$root" -xdev \( -type d ! -perm -005 -o -type f ! -perm -004 \) -exec chmod o+rX {} +
 	rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
 }
 

@@ -42,7 +42,10 @@ leave_nothing_behind() {
 # Everything that ./run needs before it can run something.
 prepare() {
 	leave_nothing_behind
-	((EUID == 0)) || sudo -v -p 'zcbuf: to chroot into the guest'"'s"' system, the password of %u: ' || die 'cannot work without root; try sudo'
+	if ((EUID != 0)); then
+		command -v sudo > /dev/null || die 'needs root, to chroot into the guest'"'"'s system: install sudo or run this as root'
+		sudo -v || die 'needs sudo, to chroot into the guest'"'"'s system'
+	fi
 	prepare_host
 	prepare_guest
 	build
