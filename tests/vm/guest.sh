@@ -55,7 +55,7 @@ build() {
 	self=$(realpath "$0")
 	mapfile -t options < <(proxy_options)
 	include=$(IFS=,; printf %s "${packages[*]}")
-	mmdebstrap --mode=root --format=directory --variant=apt --include="$include" "${options[@]}" \
+	mmdebstrap --verbose --mode=root --format=directory --variant=apt --include="$include" "${options[@]}" \
 		--aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' --aptopt='APT::Sandbox::User "root"' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
