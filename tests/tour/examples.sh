@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# The programs of docs/examples do what they say.
+set -u
+programs=/usr/libexec/zcbuf-tour
+count=0 failed=0
+work=$(mktemp -d /mnt/scratch/examples.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+
+ok() { # ok STATUS NAME: the test passed if STATUS is 0; shows what the program said otherwise
+	((count += 1))
+	if (($1 == 0)); then
+		echo "ok $count - $2"
+	else
+		echo "not ok $count - $2"
+		sed 's/^/# /' "$work/said"
+		failed=1
+	fi
+}
+
+skip() { echo "ok $((count += 1)) # SKIP $1"; }
+
+# run PROGRAM ARGUMENTS…: what it says is in $work/said
+run() {
+	local program=$1
+	shift
+	timeout 60 "$programs/example-$program" "$@" > "$work/said" 2>&1 < /dev/null
+}
+
+# start PROGRAM ARGUMENTS…: returns when it waits for Enter, which finish gives it
+start() {
+	local program=$1
+	shift
+	: > "$work/said"
+	mkfifo "$work/enter"
+	timeout 60 "$programs/example-$program" "$@" > "$work/said" 2>&1 < "$work/enter" &
+	started=$!
+	exec {enter}> "$work/enter"
+	while kill -0 "$started" 2> /dev/null; do
+		! grep -q 'until Enter$' "$work/said" || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+finish() {
+	exec {enter}>&-
+	rm "$work/enter"
+	wait "$started"
+}
+
+# video NAME: the node of vivid that is called so
+video() {
+	local name
+	for name in /sys/class/video4linux/*/name; do
+		if [[ $(< "$name") == *"$1" ]]; then
+			name=${name%/name}
+			echo "/dev/${name##*/}"
+			return
+		fi
+	done
+}
+
+system() {
+	run system "$work/frame"
+	ok $? 'system: writes a buffer of another process to a disk'
+	[[ $(tr -d z < "$work/frame" | wc -c) == 0 && $(wc -c < "$work/frame") == 1048576 ]]
+	ok $? 'system: and the disk has what was in it'
+}
+
+# A pixel of the picture that the screen shows, as "R G B"
+pixel() {
+	pngtopnm "$1" | pamcut -left "$2" -top "$3" -width 1 -height 1 | pnmtoplainpnm | tail -n 1
+}
+
+system-wc() {
+	local card picture=$PWD/out/tour/screen.$$.png started_well
+	for card in /dev/dri/card*; do
+		[[ $(basename "$(readlink "/sys/class/drm/${card##*/}/device/driver")") =~ bochs|cirrus ]] && break
+	done
+	start system-wc "$card"
+	started_well=$?
+	if grep -q '^drmPrimeFDToHandle.*: Function not implemented$' "$work/said"; then
+		finish
+		skip "system-wc: the display's driver imports no dma-bufs on this kernel"
+		return
+	fi
+	ok $started_well 'system-wc: puts a picture on the screen'
+	mkdir -p "${picture%/*}"
+	if tests/vm/vm-screenshot "$picture" >> "$work/said" 2>&1; then
+		read -r _ _ blue <<< "$(pixel "$picture" 0 0)"
+		read -r red green _ <<< "$(pixel "$picture" -1 -1)"
+		echo "corners: blue $blue; red $red, green $green" >> "$work/said"
+		((blue > 100 && blue < 150 && red > 240 && green > 240))
+		ok $? 'system-wc: and the screen shows it'
+		rm -f "$picture"
+	else
+		ok 1 'system-wc: and the screen can be photographed'
+	fi
+	finish
+	ok $? 'system-wc: until it ends'
+}
+
+coherent() {
+	run coherent
+	ok $? 'coherent: descriptors go round'
+}
+
+vmalloc() {
+	run vmalloc "$(video vid-out)"
+	ok $? 'vmalloc: a driver that uses the CPU shows a frame'
+}
+
+contig() {
+	modprobe -r vivid && modprobe vivid n_devs=1 node_types=0x101 allocators=1
+	sleep 1
+	run contig "$(video vid-cap)"
+	ok $? 'contig: a camera without scatter-gather writes a frame'
+	grep -q ' in 1 piece$' "$work/said"
+	ok $? 'contig: into one piece'
+	grep -qE 'the camera wrote [0-9]{5,} bytes, [1-9][0-9]* on average' "$work/said"
+	ok $? 'contig: which has a picture in it'
+	modprobe -r vivid && modprobe vivid n_devs=1 node_types=0x101
+}
+
+carveout() {
+	local device node text="written by process $$ at $EPOCHREALTIME"
+	for device in /sys/bus/pci/devices/*; do
+		grep -q '^PCI_ID=1AF4:1110$' "$device/uevent" && break
+		device=
+	done
+	if [[ ! $device ]]; then
+		skip 'carveout: this machine has no device with memory to spare (ivshmem)'
+		return
+	fi
+	node=$(compgen -G '/dev/dma_heap/zcbuf-carveout-*' | head -n 1)
+	if [[ ! $node ]]; then
+		modprobe -r zcbuf && modprobe zcbuf carveout="tour:2@${device##*/}"
+		node=/dev/dma_heap/zcbuf-carveout-tour
+	fi
+	start carveout "$node" "$text"
+	ok $? "carveout: writes a text into a device's memory"
+	# That memory is a file of the host, which can be seen from here if it lies below out/.
+	if grep -alsrF --include='*ivshmem*' "$text" out/vm > /dev/null; then
+		ok 0 'carveout: and the other side of the device has it'
+	elif compgen -G 'out/vm/*/*ivshmem*' > /dev/null; then
+		ok 1 'carveout: and the other side of the device has it'
+	else
+		skip "carveout: the other side of the device cannot be seen"
+	fi
+	finish
+	ok $? 'carveout: until it ends'
+	[[ $node != *-tour ]] || { modprobe -r zcbuf && modprobe zcbuf; }
+}
+
+system
+system-wc
+coherent
+vmalloc
+contig
+carveout
+echo "1..$count"
+exit "$failed"
