@@ -5,14 +5,15 @@
 
 #include "channel_producer.h"
 
-/* How long new connections wait when there is no file descriptor left for them. */
-#define ACCEPT_PAUSE (100 * NSEC_PER_MSEC)
 /*
- * If there are more connections than these, the others wait so long that accepting takes one
- * part of the time in so many: a flood of them does not delay frames.
+ * Accepting takes one part of the time in so many, because each connection that is accepted
+ * costs as much again and more: then a flood of them does not delay frames.
  */
+#define ACCEPT_SHARE	 20
 #define ACCEPTS_PER_TURN 4
-#define ACCEPT_SHARE	 10
+/* How long the others wait after a turn, at least and at most. */
+#define PAUSE_MIN (2 * NSEC_PER_MSEC)
+#define PAUSE_MAX (100 * NSEC_PER_MSEC)
 
 /* ---- one of them ---------------------------------------------------------------------- */
 
@@ -144,10 +145,14 @@ static void listen_to_all(struct zcbuf_producer *p, bool listen)
 	}
 }
 
-static void pause_listening(struct zcbuf_producer *p, int64_t how_long)
+static void pause_listening(struct zcbuf_producer *p, int64_t time)
 {
+	if (time < PAUSE_MIN)
+		time = PAUSE_MIN;
+	if (time > PAUSE_MAX)
+		time = PAUSE_MAX;
 	listen_to_all(p, false);
-	p->resume = channel_now() + how_long;
+	p->resume = channel_now() + time;
 	producer_arm_timer(p);
 }
 
@@ -159,7 +164,7 @@ void producer_resume_listening(struct zcbuf_producer *p)
 
 void producer_accept(struct zcbuf_producer *p, unsigned int i)
 {
-	int64_t begin = channel_now(), time;
+	int64_t begin = channel_now();
 
 	for (int turn = 0; turn < ACCEPTS_PER_TURN; turn++) {
 		int fd = accept4(p->listeners[i].fd, NULL, NULL,
@@ -172,12 +177,11 @@ void producer_accept(struct zcbuf_producer *p, unsigned int i)
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM ||
 			   errno == ENOBUFS) {
 			ctx_log(p->ctx, LOG_WARNING, "a consumer has to wait: %m");
-			pause_listening(p, ACCEPT_PAUSE);
+			pause_listening(p, PAUSE_MAX);
 			return;
 		} else if (errno != EINTR && errno != ECONNABORTED) {
 			return;
 		}
 	}
-	time = (channel_now() - begin) * ACCEPT_SHARE;
-	pause_listening(p, time < ACCEPT_PAUSE ? time : ACCEPT_PAUSE);
+	pause_listening(p, (channel_now() - begin) * ACCEPT_SHARE);
 }
