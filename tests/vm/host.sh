@@ -201,7 +201,7 @@ announce() {
 # The wire is a virtio-serial port that speaks SSH: QEMU is the ProxyCommand and its standard streams are the
 # port. So streams stay apart and binary-clean, terminals work, and no network or host port is involved.
 run_in_vm() {
-	local kernel=$1 tty=-T remote status=0
+	local kernel=$1 remote status=0
 	shift
 	accelerator
 	remove_dead_vms
@@ -209,8 +209,6 @@ run_in_vm() {
 	mkdir -p "$vm_dir"
 	cp -al "$out/root" "$vm_dir/root" # the next build must not change it under a running guest
 	write_qemu "$kernel" "$vm_dir" > "$vm_dir/qemu"
-
-	if [[ -t 0 && -t 1 && -t 2 ]]; then tty=-t; elif [[ -t 0 ]]; then exec < /dev/null; fi
 	# The status comes back by way of out/, too: of a 255 alone nobody could say whether it is the command's or the
 	# wire's. The shell's own remarks ('Segmentation fault') are not the command's output. What the command leaves
 	# running, in its cgroup, would keep the wire open.
@@ -218,18 +216,42 @@ run_in_vm() {
 		group=/sys/fs/cgroup/command; mkdir \$group
 		(echo \$BASHPID > \$group/cgroup.procs; exec -- ${*@Q} 2>&3 3>&-); status=\$?
 		echo 1 > \$group/cgroup.kill; echo \$status > ${vm_dir@Q}/status; exit \$status"
-	# shellcheck disable=SC2016 # for the shell of ProxyCommand, so that no path needs quoting
-	SHELL=/bin/sh ZCBUF_VM=$vm_dir ssh -F none "$tty" -e none -o ProxyCommand='bash "$ZCBUF_VM/qemu"' \
-		-o ConnectTimeout=180 -o ServerAliveInterval=30 -o ServerAliveCountMax=10 -o LogLevel=QUIET \
-		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
-		-o IdentityAgent=none -o PreferredAuthentications=none root@guest "$remote" <&0 &
-	wire=$!
-	wait "$wire" || status=$?
+	connect "$remote" || status=$?
 	if ((status == 255)) && [[ ! -s $vm_dir/status ]]; then
 		status=$vm_died
 		report_death "$kernel" "$vm_dir"
 	fi
 	end_vm
+	return "$status"
+}
+
+connect() {
+	local tty=-T stdout=1 drain='' first status=0
+	if [[ -t 0 && -t 1 && -t 2 ]]; then tty=-t; elif [[ -t 0 ]]; then exec < /dev/null; fi
+	# The guest cannot know that the reader of our output went away, and ssh would wait for it: cat notices.
+	if [[ -p /dev/stdout ]]; then
+		mkfifo "$vm_dir/stdout"
+		cat "$vm_dir/stdout" &
+		drain=$!
+		exec {stdout}> "$vm_dir/stdout"
+	fi
+	# shellcheck disable=SC2016 # for the shell of ProxyCommand, so that no path needs quoting
+	SHELL=/bin/sh ZCBUF_VM=$vm_dir ssh -F none "$tty" -e none -o ProxyCommand='bash "$ZCBUF_VM/qemu"' \
+		-o ConnectTimeout=180 -o ServerAliveInterval=30 -o ServerAliveCountMax=10 -o LogLevel=QUIET \
+		-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+		-o IdentityAgent=none -o PreferredAuthentications=none root@guest "$1" <&0 >&"$stdout" &
+	wire=$!
+	if [[ -z $drain ]]; then
+		wait "$wire"
+		return
+	fi
+	exec {stdout}>&-
+	wait -n -p first "$wire" "$drain" || status=$?
+	if [[ $first == "$wire" ]]; then
+		wait "$drain" || true
+	elif ((status == 0)); then
+		wait "$wire" || status=$?
+	fi
 	return "$status"
 }
 
@@ -250,7 +272,7 @@ write_qemu() {
 	# shellcheck disable=SC2054 # the commas are QEMU's
 	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${accel[@]}" -cpu 'max,la57=off' -smp 2 -m 3G
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
-		-append "console=ttyS0 tsc=reliable log_buf_len=4M oops=panic panic=-1 checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
+		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
 		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
 		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
