@@ -8,14 +8,10 @@
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/init.h>
-#include <linux/list.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
-#include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/workqueue.h>
 
 #include "compat.h"
 #include "internal.h"
@@ -25,22 +21,14 @@
  * @page: the first
  * @pages: how many
  * @cma: they came from CMA
- * @link: in zcbuf_contig_pinned
  */
 struct zcbuf_contig_memory {
 	struct page *page;
 	unsigned long pages;
 	bool cma;
-	struct list_head link;
 };
 
 #ifdef ZCBUF_HAVE_CMA
-
-/* CMA takes a run back as a whole. Until nobody has a page of it pinned any more it waits. */
-static LIST_HEAD(zcbuf_contig_pinned);
-static DEFINE_MUTEX(zcbuf_contig_lock);
-static void zcbuf_contig_retry(struct work_struct *work);
-static DECLARE_DELAYED_WORK(zcbuf_contig_work, zcbuf_contig_retry);
 
 static bool zcbuf_contig_has_cma(void)
 {
@@ -62,49 +50,9 @@ static struct page *zcbuf_contig_cma_alloc(struct zcbuf_buffer *buf)
 	return page;
 }
 
-static bool zcbuf_contig_cma_release(struct zcbuf_contig_memory *mem)
-{
-	unsigned long i;
-
-	for (i = 0; i < mem->pages; i++)
-		if (page_count(mem->page + i) != 1)
-			return false;
-	cma_release(dev_get_cma_area(NULL), mem->page, mem->pages);
-	kfree(mem);
-	return true;
-}
-
-static void zcbuf_contig_retry(struct work_struct *work)
-{
-	struct zcbuf_contig_memory *mem, *next;
-
-	mutex_lock(&zcbuf_contig_lock);
-	list_for_each_entry_safe(mem, next, &zcbuf_contig_pinned, link) {
-		list_del(&mem->link);
-		if (zcbuf_contig_cma_release(mem))
-			module_put(THIS_MODULE);
-		else
-			list_add(&mem->link, &zcbuf_contig_pinned);
-	}
-	if (!list_empty(&zcbuf_contig_pinned))
-		schedule_delayed_work(&zcbuf_contig_work, HZ / 10);
-	mutex_unlock(&zcbuf_contig_lock);
-}
-
 static void zcbuf_contig_cma_free(struct zcbuf_contig_memory *mem)
 {
-	if (zcbuf_contig_cma_release(mem))
-		return;
-	__module_get(THIS_MODULE);
-	mutex_lock(&zcbuf_contig_lock);
-	list_add(&mem->link, &zcbuf_contig_pinned);
-	mutex_unlock(&zcbuf_contig_lock);
-	schedule_delayed_work(&zcbuf_contig_work, HZ / 10);
-}
-
-void zcbuf_contig_exit(void)
-{
-	cancel_delayed_work_sync(&zcbuf_contig_work);
+	cma_release(dev_get_cma_area(NULL), mem->page, mem->pages);
 }
 
 #else
@@ -120,10 +68,6 @@ static struct page *zcbuf_contig_cma_alloc(struct zcbuf_buffer *buf)
 }
 
 static void zcbuf_contig_cma_free(struct zcbuf_contig_memory *mem)
-{
-}
-
-void zcbuf_contig_exit(void)
 {
 }
 
@@ -175,12 +119,11 @@ static void zcbuf_contig_free(struct zcbuf_buffer *buf)
 	struct zcbuf_contig_memory *mem = buf->memory;
 	unsigned long i;
 
-	if (mem->cma) {
+	if (mem->cma)
 		zcbuf_contig_cma_free(mem);
-		return;
-	}
-	for (i = 0; i < mem->pages; i++)
-		put_page(mem->page + i);
+	else
+		for (i = 0; i < mem->pages; i++)
+			put_page(mem->page + i);
 	kfree(mem);
 }
 
@@ -193,10 +136,37 @@ static struct page *zcbuf_contig_page(struct zcbuf_buffer *buf, unsigned long in
 	return mem->page + index;
 }
 
+static int zcbuf_contig_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
+{
+	struct zcbuf_contig_memory *mem = buf->memory;
+
+	return remap_pfn_range(vma, vma->vm_start, page_to_pfn(mem->page) + vma->vm_pgoff,
+			       vma->vm_end - vma->vm_start, vma->vm_page_prot);
+}
+
+static void zcbuf_contig_kernel_map(struct zcbuf_buffer *buf, struct iosys_map *map)
+{
+	struct zcbuf_contig_memory *mem = buf->memory;
+
+	iosys_map_set_vaddr(map, page_address(mem->page));
+}
+
 static const struct zcbuf_heap_ops zcbuf_contig_ops = {
 	.alloc	= zcbuf_contig_alloc,
 	.free	= zcbuf_contig_free,
 	.page	= zcbuf_contig_page,
+};
+
+/*
+ * CMA takes a run back as a whole, whoever still holds a page of it, and who wants to pin a
+ * page for long tries for ever to move it away first. So no page of it may be pinned.
+ */
+static const struct zcbuf_heap_ops zcbuf_contig_cma_ops = {
+	.alloc		= zcbuf_contig_alloc,
+	.free		= zcbuf_contig_free,
+	.page		= zcbuf_contig_page,
+	.mmap		= zcbuf_contig_mmap,
+	.kernel_map	= zcbuf_contig_kernel_map,
 };
 
 static struct zcbuf_heap zcbuf_contig = {
@@ -211,10 +181,12 @@ static struct zcbuf_heap zcbuf_contig = {
 
 int __init zcbuf_contig_init(void)
 {
-	/* CMA is set aside at boot: it is nobody's share of memory, and not charged. */
-	if (zcbuf_contig_has_cma())
-		zcbuf_contig.capabilities &= ~ZCBUF_HEAP_CAP_CHARGED;
-	else
+	if (!zcbuf_contig_has_cma()) {
 		zcbuf_contig.max_size = ZCBUF_BUDDY_SIZE;
+		return zcbuf_heap_register(&zcbuf_contig);
+	}
+	/* CMA is set aside at boot: it is nobody's share of memory, and not charged. */
+	zcbuf_contig.ops = &zcbuf_contig_cma_ops;
+	zcbuf_contig.capabilities &= ~(ZCBUF_HEAP_CAP_CHARGED | ZCBUF_HEAP_CAP_PIN);
 	return zcbuf_heap_register(&zcbuf_contig);
 }

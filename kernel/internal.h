@@ -213,7 +213,6 @@ int zcbuf_contig_init(void);
 int zcbuf_coherent_init(void);
 int zcbuf_vmalloc_init(void);
 int zcbuf_carveout_init(void);
-void zcbuf_contig_exit(void);
 void zcbuf_coherent_exit(void);
 void zcbuf_carveout_exit(void);
 

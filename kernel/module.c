@@ -58,7 +58,6 @@ static void zcbuf_heaps_exit(void)
 	zcbuf_heap_exit();
 	zcbuf_carveout_exit();
 	zcbuf_coherent_exit();
-	zcbuf_contig_exit();
 }
 
 static int __init zcbuf_init(void)

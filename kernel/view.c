@@ -40,8 +40,12 @@ void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
 {
 	struct zcbuf_view *view = dmabuf->priv;
 
-	if (access != DMA_FROM_DEVICE)
-		zcbuf_attachments_sync_for_device(view->buf, view->offset + offset, length);
+	if (access == DMA_FROM_DEVICE)
+		return;
+	/* What the CPU has gathered for write-combined memory leaves it now. */
+	if (view->buf->heap->cache_mode != ZCBUF_CACHED)
+		wmb();
+	zcbuf_attachments_sync_for_device(view->buf, view->offset + offset, length);
 }
 
 static int zcbuf_view_begin_cpu_access(struct dma_buf *dmabuf, enum dma_data_direction dir)

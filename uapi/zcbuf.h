@@ -104,8 +104,9 @@ struct zcbuf_ioc_heap {
  * @size: in: bytes wanted, 1 to &struct zcbuf_ioc_heap.max_size; out: the buffer's
  *	size, rounded up to whole pages and to @alignment
  * @flags: in: ZCBUF_ALLOC_* bits
- * @alignment: in: a power of two in bytes that the bus address of every contiguous
- *	piece of the buffer is a multiple of; 0 means one page
+ * @alignment: in: a power of two in bytes that the address of every contiguous piece of
+ *	the memory is a multiple of; 0 means one page. Bus addresses are as well, unless a
+ *	device needs bounce buffers
  * @mmap_offset: out: where mmap() on this heap node finds the buffer, for as long as
  *	the buffer lives and only through the open file that allocated it
  * @fd_flags: in: O_RDONLY, O_WRONLY or O_RDWR (which mappings @fd allows), and O_CLOEXEC
