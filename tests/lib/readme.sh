@@ -4,29 +4,30 @@
 # Runs in the checkout, whose README.md it reads.
 set -u
 count=0 failed=0
-ok() { # STATUS NAME: TAP
+ok() { # NAME CONDITION…: TAP
+	name=$1
+	shift
 	count=$((count + 1))
-	if [ "$1" -eq 0 ]; then
-		echo "ok $count - $2"
+	if "$@"; then
+		echo "ok $count - $name"
 	else
-		echo "not ok $count - $2"
+		echo "not ok $count - $name"
 		failed=1
 	fi
 }
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
+# shellcheck disable=SC2016 # these are no commands
 sed -n '/^```c$/,/^```$/{/^```/d; p}' README.md > "$work/share.c"
-[ -s "$work/share.c" ]
-ok $? "README.md has a C program"
+ok "README.md has a C program" [ -s "$work/share.c" ]
 command=$(sed -n 's/^ *\$ \(cc .*\)/\1/p' README.md)
 (cd "$work" && eval "$command" -Wall -Wextra -Werror) 2>&1 | sed 's/^/# /'
-[ -x "$work/share" ]
-ok $? "it compiles as README.md says"
+ok "it compiles as README.md says" [ -x "$work/share" ]
 said=$(sed -n '/^ *\$ \.\/share$/{n; s/^ *//p}' README.md)
 does=$("$work/share" 2>&1)
 echo "# it says: $does"
-[ -n "$said" ] && [ "$does" = "$said" ]
-ok $? "it prints what README.md says"
+ok "README.md says what it prints" [ -n "$said" ]
+ok "it prints what README.md says" [ "$does" = "$said" ]
 echo "1..$count"
 exit $failed

@@ -27,7 +27,10 @@ for header in "$include"/libzcbuf*.h; do
 done | cc -E -P - | tr '\n' ' ' | tr ';' '\n' | grep -v typedef |
 	grep -o '\bzcbuf_[a-z_]* *(' | tr -d ' (' | sort -u > "$work/declared"
 
-[ -s "$work/declared" ] && [ -s "$work/exported" ] || { echo 'Bail out! nothing to compare'; exit 1; }
+if ! [ -s "$work/declared" ] || ! [ -s "$work/exported" ]; then
+	echo 'Bail out! nothing to compare'
+	exit 1
+fi
 is_empty "$(comm -23 "$work/exported" "$work/declared")" "nothing is exported that no header declares"
 is_empty "$(comm -13 "$work/exported" "$work/declared")" "everything that is declared is exported"
 is_empty "$(grep -v '@@LIBZCBUF_[0-9]' "$work/versioned")" "every symbol has a version"
