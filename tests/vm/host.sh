@@ -214,7 +214,7 @@ run_in_vm() {
 	# running, in its cgroup, would keep the wire open.
 	remote="cd ${checkout@Q} && export LC_ALL=C.UTF-8 XDG_RUNTIME_DIR=/run/user/0; trap : INT; exec 3>&2 2> /dev/null
 		group=/sys/fs/cgroup/command; mkdir \$group
-		(echo \$BASHPID > \$group/cgroup.procs; exec -- ${*@Q} 2>&3 3>&-); status=\$?
+		(echo 0 > /proc/self/oom_score_adj; echo \$BASHPID > \$group/cgroup.procs; exec -- ${*@Q} 2>&3 3>&-); status=\$?
 		echo 1 > \$group/cgroup.kill; echo \$status > ${vm_dir@Q}/status; exit \$status"
 	connect "$remote" || status=$?
 	if ((status == 255)) && [[ ! -s $vm_dir/status ]]; then
