@@ -122,7 +122,7 @@ make_guest() {
 	new_guest=$cache/new
 	as_root rm -rf --one-file-system "$new_guest"
 	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$new_guest" ||
-		{ tail -n 30 "$guest.log" >&2; die "making the guest's system failed; all it said: $guest.log"; }
+		{ tail -n 30 "$guest.log" >&2; die "making the guest's system failed (is deb.debian.org within reach?); all it said: $guest.log"; }
 	as_root mv -T "$new_guest" "$guest"
 	new_guest=
 	say "the guest's system is ready ($((SECONDS - start)) s)"
@@ -205,6 +205,7 @@ run_in_vm() {
 	shift
 	accelerator
 	remove_dead_vms
+	rm -f "$out/vm/$kernel.console.log"
 	vm_dir=$out/vm/$kernel.$BASHPID
 	mkdir -p "$vm_dir"
 	cp -al "$out/root" "$vm_dir/root" # the next build must not change it under a running guest
@@ -332,7 +333,7 @@ test_in_vm() {
 		rm -f "$results/running"
 		printf '%-5s %-32s %s\n' "$kernel" "$running" '1 FAILED: the machine died or could not start'
 		sed "s/^/$kernel     /" "$results/machine.log"
-		cp "$out/vm/$kernel.console.log" "$results/${running//\//-}.console.log" || true
+		cp "$out/vm/$kernel.console.log" "$results/${running//\//-}.console.log" 2> /dev/null || true
 		echo "$running 0 1 0" >> "$results/results"
 		[[ $running != machine ]] || break
 	done
