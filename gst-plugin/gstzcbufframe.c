@@ -67,7 +67,7 @@ gboolean gst_zcbuf_frame_read_metas(const struct gst_zcbuf_frame_metadata *metad
 {
 	const guint8 *bytes = metadata->metas;
 	gsize size = metadata->metas_size;
-	guint32 consumed;
+	guint32 name_length, consumed;
 
 	/* A meta that nobody has used in this process is not known to it. */
 	gst_video_meta_get_info();
@@ -77,7 +77,10 @@ gboolean gst_zcbuf_frame_read_metas(const struct gst_zcbuf_frame_metadata *metad
 
 	while (size > 0) {
 		/* gst_meta_deserialize() believes the length of the name at offset 4. */
-		if (size < 8 || GST_READ_UINT32_LE(bytes + 4) > size)
+		if (size < 2 * sizeof(guint32))
+			return FALSE;
+		memcpy(&name_length, bytes + sizeof(guint32), sizeof(name_length));
+		if (GUINT32_FROM_LE(name_length) > size)
 			return FALSE;
 		gst_meta_deserialize(buffer, bytes, size, &consumed);
 		if (consumed == 0)
