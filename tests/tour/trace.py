@@ -32,8 +32,8 @@ PAGES = "zcbuf_chunks_page zcbuf_contig_page zcbuf_coherent_page zcbuf_vmalloc_p
 STEPS = {
     "alloc": """zcbuf_heap_ioctl zcbuf_buffer_alloc zcbuf_chunks_alloc zcbuf_wc_alloc
         set_pages_array_wc zcbuf_contig_alloc zcbuf_coherent_alloc dma_alloc_attrs
-        zcbuf_vmalloc_alloc __vmalloc_noprof zcbuf_carveout_alloc memset_io zcbuf_file_add
-        zcbuf_view_export dma_buf_export fd_install""",
+        zcbuf_vmalloc_alloc __vmalloc_noprof zcbuf_carveout_alloc memset_io
+        zcbuf_view_export fd_install""",
     "mmap": f"""vm_mmap_pgoff do_mmap mmap_region dma_buf_mmap_internal zcbuf_view_mmap
         zcbuf_buffer_mmap {PAGES} vm_insert_pages folio_add_file_rmap_ptes zcbuf_coherent_mmap
         dma_mmap_attrs zcbuf_carveout_mmap remap_pfn_range pfnmap_track memtype_reserve""",
@@ -49,7 +49,7 @@ STEPS = {
         folio_add_file_rmap_ptes""",
     "munmap": """__x64_sys_munmap unmap_region unmap_vmas folio_remove_rmap_ptes free_pgtables
         remove_vma zcbuf_vma_close pfnmap_untrack memtype_free""",
-    "close": """__fput dma_buf_release zcbuf_view_release zcbuf_buffer_release zcbuf_wc_free
+    "close": """dma_buf_release zcbuf_view_release zcbuf_buffer_release zcbuf_wc_free
         set_pages_array_wb zcbuf_chunks_free zcbuf_contig_free __folio_put zcbuf_coherent_free
         dma_free_attrs zcbuf_vmalloc_free vfree zcbuf_carveout_free""",
 }
@@ -240,7 +240,8 @@ def parse_table(text, heaps):
     return rows
 
 
-TABLE = re.compile(r"(<!-- table: (\w+) -->\n```text\n)(.*?)\n(```)", re.DOTALL)
+# A table is a block of code, and its name follows the language.
+TABLE = re.compile(r"^(```text (\w+)\n)(.*?)\n(```)$", re.DOTALL | re.MULTILINE)
 
 
 def main():
@@ -293,10 +294,30 @@ def compare(page, tables, unmeasured):
         if not same:
             failed = True
             print("# " + render(rows).replace("\n", "\n# "))
-    for number, why in enumerate(skipped, len(tables) + 1):
+    wrong = wrong_names(page)
+    print(f"{'not ok' if wrong else 'ok'} {len(tables) + 1} - each function and file is there")
+    if wrong:
+        print("# not there: " + " ".join(wrong))
+    for number, why in enumerate(skipped, len(tables) + 2):
         print(f"ok {number} # SKIP {why}")
-    print(f"1..{len(tables) + len(skipped)}")
-    return failed
+    print(f"1..{len(tables) + 1 + len(skipped)}")
+    return failed or bool(wrong)
+
+
+def wrong_names(page):
+    """What the page names of this repository, and is not there."""
+    wrong = []
+    for file, function in set(re.findall(r"\b(\w+\.c):(\w+)\(\)", page)):
+        source = ""
+        if os.path.exists(f"kernel/{file}"):
+            with open(f"kernel/{file}", encoding="utf-8") as f:
+                source = f.read()
+        if not re.search(rf"^\w.*\b{function}\(", source, re.MULTILINE):
+            wrong.append(f"{file}:{function}")
+    for path in set(re.findall(r"\b(?:docs|tests)/[\w/.-]*\w", page)):
+        if not os.path.exists(path):
+            wrong.append(path)
+    return wrong
 
 
 sys.exit(main())
