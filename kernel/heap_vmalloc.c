@@ -56,6 +56,6 @@ static struct zcbuf_heap zcbuf_vmalloc = {
 int __init zcbuf_vmalloc_init(void)
 {
 	/* A signal does not end vmalloc(), so a buffer must not take long. */
-	zcbuf_vmalloc.max_size = PAGE_ALIGN((u64)totalram_pages() << PAGE_SHIFT >> 3);
+	zcbuf_vmalloc.max_size = PAGE_ALIGN((u64)totalram_pages() << PAGE_SHIFT >> 5);
 	return zcbuf_heap_register(&zcbuf_vmalloc);
 }

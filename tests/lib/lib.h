@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libzcbuf.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -43,9 +44,13 @@ static struct {
 	char error[512], info[512];
 } logged;
 
+/* The library calls it from any thread. */
 static void keep_log(void *data, int priority, const char *message)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 	(void)data;
+	pthread_mutex_lock(&lock);
 	if (priority == LOG_ERR) {
 		logged.errors++;
 		strncpy(logged.error, message, sizeof(logged.error) - 1);
@@ -53,6 +58,7 @@ static void keep_log(void *data, int priority, const char *message)
 		logged.infos++;
 		strncpy(logged.info, message, sizeof(logged.info) - 1);
 	}
+	pthread_mutex_unlock(&lock);
 }
 
 static inline void forget_log(void)
