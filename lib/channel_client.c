@@ -219,9 +219,6 @@ static int tell_buffer(struct zcbuf_producer *p, struct client *client, unsigned
 
 	if (client->told[i] == slot->id)
 		return 0;
-	r = tell_removed(p, client, i);
-	if (r < 0)
-		return r;
 	buffer.size = zcbuf_buffer_size(slot->buffer);
 	r = channel_send(client->fd, &buffer.header, sizeof(buffer), NULL, slot->fd);
 	if (r < 0)

@@ -182,6 +182,10 @@ static void leave(struct zcbuf_consumer *c, int error)
 	if (c->outer >= 0)
 		epoll_ctl(c->outer, EPOLL_CTL_DEL, c->fd, NULL);
 	channel_hang_up(&c->fd);
+	if (c->closed) {
+		c->config.flags &= ~ZCBUF_CONSUMER_RECONNECT;
+		error = -ECANCELED;
+	}
 	pthread_mutex_unlock(&c->lock);
 	channel_inbox_clear(&c->inbox);
 	c->error = error;
@@ -482,7 +486,6 @@ static int next_event(struct zcbuf_consumer *c, int timeout_ms,
 
 	c->removed = zcbuf_buffer_unref(c->removed);
 	if (is_closed(c)) {
-		c->config.flags &= ~ZCBUF_CONSUMER_RECONNECT;
 		if (c->state == GREETING || c->state == ONLINE)
 			leave(c, -ECANCELED);
 		else if (c->state == OFFLINE)

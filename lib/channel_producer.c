@@ -17,7 +17,7 @@
 /* A connection says HELLO at once, or it is none. */
 #define HELLO_TIME (1000 * NSEC_PER_MSEC)
 /* Calls that may be answered from memory before the sockets are looked at again. */
-#define CALLS_PER_LOOK 8
+#define CALLS_PER_LOOK 16
 /* Frames whose release the program has not collected, at most. */
 #define FRAMES_MAX	4096
 #define EVENTS_PER_LOOK 32
@@ -674,8 +674,6 @@ static void make_room(struct zcbuf_producer *p, int timeout_ms)
 {
 	struct client *next;
 
-	if (++p->unlooked >= CALLS_PER_LOOK)
-		look(p);
 	for (struct client *c = p->first; c; c = next) {
 		next = c->next;
 		if (c->state == ADMITTED && client_full(c))

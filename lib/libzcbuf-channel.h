@@ -45,6 +45,7 @@
  *   - Everything happens inside the calls of this page. A program with an event loop polls
  *     zcbuf_producer_fd() or zcbuf_consumer_fd() for POLLIN, and then calls the _next_event
  *     function with timeout 0 until it returns 0. A program without one gives a timeout.
+ *   - The log function of the context must not call functions of this page.
  *   - Any thread may call any function at any time. Events of one handle are meant for one
  *     thread: what an event points to is valid until the next _next_event of that handle.
  *   - No consumer can delay the producer or another consumer, whatever it does or fails to
@@ -331,7 +332,7 @@ struct zcbuf_producer_event {
  * zcbuf_producer_next_event - do what is to be done, and say what happened
  *
  * This is where consumers are admitted and disconnected, and frames come back; call it
- * regularly. (zcbuf_producer_send() does the same now and then, and keeps the events.)
+ * regularly. (zcbuf_producer_send() does the same while it waits, and keeps the events.)
  * Returns 1 with an event, or 0 if none came in time or zcbuf_producer_wake() was called.
  */
 int zcbuf_producer_next_event(struct zcbuf_producer *producer, int timeout_ms,

@@ -392,16 +392,28 @@ static void many_lives(void)
 	stage_close(&s);
 }
 
+static int64_t processor_ms(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return (int64_t)time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
 static void no_fd_to_accept(void)
 {
+	int64_t busy;
 	struct zcbuf_consumer *c;
 	struct stage s;
 
 	stage_open(&s, NULL, 1);
 	must(zcbuf_consumer_new(s.ctx, s.address, NULL, &c));
 	forbid_fds();
-	stage_run(&s, 300);
+	busy = processor_ms();
+	stage_run(&s, 600);
+	busy = processor_ms() - busy;
 	ok(!s.connected, "a producer without file descriptors lets consumers wait");
+	ok(busy < 150, "and sleeps meanwhile (busy for %d of 600 ms)", (int)busy);
 	allow_fds();
 	ok(until(&s, s.connected == 1), "until it has some");
 	zcbuf_consumer_unref(c);

@@ -87,7 +87,9 @@ static void late_consumers(void)
 	next_of(late, ZCBUF_CONSUMER_CONNECTED);
 	next_of(late, ZCBUF_CONSUMER_FORMAT);
 	next_of(late, ZCBUF_CONSUMER_END);
-	ok(true, "who comes after the end learns that it has ended");
+	must(zcbuf_producer_end(s.producer));
+	stage_run(&s, 5);
+	ok(quiet(late), "who comes after the end learns that it has ended, once");
 	stage_send(&s, 0);
 	ok(next_of(late, ZCBUF_CONSUMER_FRAME).frame->sequence == 3,
 	   "another frame begins the stream again");
@@ -219,6 +221,81 @@ static void formats_and_frames(void)
 	ok(right >= 12, "each frame arrives behind its format (%u did)", right);
 	ok(atoi(format) == 30, "the last format arrives although the consumer was slow");
 	zcbuf_consumer_unref(c);
+	stage_close(&s);
+}
+
+static void frame_of_an_old_format(void)
+{
+	struct zcbuf_consumer_config config = { .max_frames = 1 };
+	const struct zcbuf_frame *frame;
+	struct zcbuf_consumer *c;
+	struct stage s;
+
+	stage_open(&s, NULL, 4);
+	c = stage_consumer(&s, &config);
+	must(zcbuf_producer_set_format(s.producer, "old", 3));
+	next_of(c, ZCBUF_CONSUMER_FORMAT);
+	must(stage_send(&s, 0));
+	must(stage_send(&s, 0)); /* waits */
+	must(zcbuf_producer_set_format(s.producer, "new", 3));
+	must(zcbuf_consumer_give_back(c, next_of(c, ZCBUF_CONSUMER_FRAME).frame, -1));
+	next_of(c, ZCBUF_CONSUMER_FORMAT);
+	stage_run(&s, 20);
+	ok(quiet(c), "a frame that waits does not come behind another format");
+	must(stage_send(&s, 0));
+	frame = next_of(c, ZCBUF_CONSUMER_FRAME).frame;
+	ok(frame->sequence == 3 && frame->lost == 1, "it is lost");
+	zcbuf_consumer_unref(c);
+	stage_close(&s);
+}
+
+/* A consumer that does not read, until its socket takes no more. */
+static void does_not_read(void)
+{
+	static char format[ZCBUF_CHANNEL_PAYLOAD_MAX];
+	struct zcbuf_consumer_event event;
+	unsigned int formats = 0, removed = 0, last = 0;
+	struct zcbuf_buffer *extra;
+	struct zcbuf_consumer *c;
+	struct stage s;
+
+	stage_open(&s, NULL, 1);
+	c = stage_consumer(&s, NULL);
+	next_of(c, ZCBUF_CONSUMER_CONNECTED);
+	must(stage_send(&s, 0));
+	for (unsigned int i = 1; i <= 100; i++) {
+		memcpy(format, &i, sizeof(i));
+		must(zcbuf_producer_set_format(s.producer, format, sizeof(format)));
+	}
+	/* In the place of the first one, of which the consumer is yet to be told. */
+	must(zcbuf_producer_remove_buffer(s.producer, s.pool[0]));
+	extra = stage_buffer(s.ctx);
+	must(zcbuf_producer_add_buffer(s.producer, extra));
+	must(zcbuf_producer_send(s.producer, &(struct zcbuf_frame){ .buffers = { extra } },
+				 0));
+	must(zcbuf_producer_end(s.producer));
+	ok(stage_info(&s, getpid()).waiting == 1, "a frame waits for a full socket");
+	for (int64_t end = now_ms() + PATIENCE_MS; now_ms() < end; stage_run(&s, 1)) {
+		if (zcbuf_consumer_next_event(c, 1, &event) != 1)
+			continue;
+		removed += event.type == ZCBUF_CONSUMER_BUFFER_REMOVED;
+		if (event.type == ZCBUF_CONSUMER_FORMAT) {
+			formats++;
+			memcpy(&last, event.data, sizeof(last));
+		}
+		if (event.type == ZCBUF_CONSUMER_FRAME)
+			must(zcbuf_consumer_give_back(c, event.frame, -1));
+		if (event.type == ZCBUF_CONSUMER_END)
+			break;
+	}
+	ok(event.type == ZCBUF_CONSUMER_END, "who reads late gets all that still matters");
+	ok(formats < 100 && last == 100,
+	   "which is the last format, and %u of the 99 others", formats - 1);
+	ok(removed == 1, "that a buffer was removed");
+	ok(until(&s, s.released == 2) && stage_info(&s, getpid()).sent == 2,
+	   "and the frame that waited");
+	zcbuf_consumer_unref(c);
+	zcbuf_buffer_unref(extra);
 	stage_close(&s);
 }
 
@@ -404,8 +481,8 @@ static void drop_oldest(void)
 	must(zcbuf_consumer_give_back(c, frame, -1));
 	stage_run(&s, 20);
 	frame = next_of(c, ZCBUF_CONSUMER_FRAME).frame;
-	ok(frame->sequence == 10 && frame->lost == 7,
-	   "it comes next, and says that seven are lost");
+	ok(frame->sequence == 10 && frame->lost == 7 && labelled(frame),
+	   "it comes next, with its metadata, and says that seven are lost");
 	ok(stage_info(&s, getpid()).dropped == 7, "the producer counts them, too");
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
@@ -501,6 +578,12 @@ static void back_pressure(void)
 	ok(first >= 300, "it waits no longer than it was told (%d ms)", (int)first);
 	ok(second < PATIENCE_MS, "and not again for the same consumer (%d ms)",
 	   (int)second);
+	must(zcbuf_consumer_give_back(c, next_of(c, ZCBUF_CONSUMER_FRAME).frame, -1));
+	stage_run(&s, 20);
+	begin = now_ms();
+	must(stage_send(&s, 300));
+	first = now_ms() - begin;
+	ok(first >= 300, "but when it has given something back (%d ms)", (int)first);
 	zcbuf_consumer_unref(c);
 	stage_close(&s);
 }
@@ -696,6 +779,8 @@ int main(int argc, char **argv)
 	all_fields();
 	nobody_there();
 	formats_and_frames();
+	frame_of_an_old_format();
+	does_not_read();
 	buffers_come_and_go();
 	too_many_buffers();
 	rights();

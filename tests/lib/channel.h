@@ -21,7 +21,9 @@
 
 #define BUFFER_SIZE 65536
 /* Long enough for a slow virtual machine. */
+#ifndef PATIENCE_MS
 #define PATIENCE_MS 20000
+#endif
 
 static inline int64_t now_ms(void)
 {
@@ -68,6 +70,13 @@ static inline bool painted(struct zcbuf_buffer *buffer, uint64_t sequence)
 		right &= !memcmp(data + i, &(uint64_t){ sequence * 1000 + i / 4096 }, 8);
 	must(zcbuf_buffer_end(buffer, ZCBUF_SYNC_READ));
 	return right;
+}
+
+/* stage_send() sends the sequence once more, as metadata. */
+static inline bool labelled(const struct zcbuf_frame *frame)
+{
+	return frame->metadata_size == sizeof(frame->sequence) &&
+	       !memcmp(frame->metadata, &frame->sequence, sizeof(frame->sequence));
 }
 
 /* ---- viewers -------------------------------------------------------------------------- */
@@ -129,6 +138,7 @@ static inline void view_frame(struct viewer *v, struct zcbuf_consumer *consumer,
 	v->lost += frame->lost;
 	v->disorder += v->frames && frame->sequence <= v->sequence;
 	v->sequence = frame->sequence;
+	v->wrong += !labelled(frame);
 	v->wrong += !painted(frame->buffers[0], frame->sequence);
 	if (v->work_ms)
 		sleep_ms(v->work_ms);
@@ -349,14 +359,23 @@ static inline bool stage_run(struct stage *s, int ms)
 /* Sends one frame, as soon as there is a buffer for it. Returns what send returned. */
 static inline int stage_send(struct stage *s, int timeout_ms)
 {
-	struct zcbuf_frame frame = { .pts = ZCBUF_TIME_NONE };
+	uint64_t label = s->sequence + 1;
+	struct zcbuf_frame frame = {
+		.sequence = label,
+		.pts = ZCBUF_TIME_NONE,
+		.metadata = &label,
+		.metadata_size = sizeof(label),
+	};
+	int r;
 
 	if (!until(s, s->n_free))
 		bail("no buffer came back");
 	frame.buffers[0] = s->free[--s->n_free];
-	frame.sequence = ++s->sequence;
+	s->sequence++;
 	paint(frame.buffers[0], frame.sequence);
-	return zcbuf_producer_send(s->producer, &frame, timeout_ms);
+	r = zcbuf_producer_send(s->producer, &frame, timeout_ms);
+	label = 0; /* whatever waits has a copy */
+	return r;
 }
 
 static inline struct zcbuf_producer_stats stage_stats(struct stage *s)
