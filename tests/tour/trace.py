@@ -314,7 +314,7 @@ def wrong_names(page):
                 source = f.read()
         if not re.search(rf"^\w.*\b{function}\(", source, re.MULTILINE):
             wrong.append(f"{file}:{function}")
-    for path in set(re.findall(r"\b(?:docs|tests)/[\w/.-]*\w", page)):
+    for path in set(re.findall(r"`((?:docs|tests)/[\w/.-]+)`", page)):
         if not os.path.exists(path):
             wrong.append(path)
     return wrong
