@@ -195,6 +195,30 @@ static void a_slow_consumer_loses_frames_and_delays_nobody(void)
 	g_free(address);
 }
 
+static void the_last_frame_is_not_lost(void)
+{
+	gchar *address = gst_test_address();
+	GstElement *producer = gst_test_pipeline(
+		"videotestsrc num-buffers=10 ! " CAPS
+		" ! zcbufsink socket-path=%s wait-for-connection=true sync=false",
+		address);
+	GstElement *consumer = gst_test_pipeline(
+		"zcbufsrc name=src socket-path=%s reconnect=true max-frames=2 ! "
+		"identity sleep-time=300000 ! fakesink sync=false",
+		address);
+	struct seen *received = watch(consumer, "src", "src");
+
+	gst_element_set_state(consumer, GST_STATE_PLAYING);
+	gst_element_set_state(producer, GST_STATE_PLAYING);
+	gst_test_wait_eos(producer);
+	gst_test_stop(producer);
+	ok(gst_test_wait_eos(consumer) && received->checksum[9],
+	   "a producer that ends waits until a slow consumer has its last frame");
+	gst_test_stop(consumer);
+	unwatch(received);
+	g_free(address);
+}
+
 static void a_producer_may_come_back(void)
 {
 	gchar *address = gst_test_address();
@@ -546,6 +570,20 @@ static void memories_may_be_parts_of_one_buffer(void)
 	link_down(&link);
 }
 
+static void writable_buffers_are_read_only_for_elements(void)
+{
+	struct link link;
+	GstBuffer *out;
+
+	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1",
+		"read-only=false");
+	out = cross(&link, new_frame(1024, 7));
+	ok(is_frame(out, 1024, 7) && GST_MEMORY_IS_READONLY(gst_buffer_peek_memory(out, 0)),
+	   "no element writes into a frame that others read, even if it could");
+	gst_buffer_unref(out);
+	link_down(&link);
+}
+
 static void a_frame_outlives_its_source(void)
 {
 	GstBuffer *held, *copy;
@@ -569,6 +607,7 @@ int main(void)
 	gst_test_begin();
 	a_stream_arrives_as_it_was_sent();
 	a_slow_consumer_loses_frames_and_delays_nobody();
+	the_last_frame_is_not_lost();
 	a_producer_may_come_back();
 	a_lost_producer_is_an_error();
 	waiting_elements_stop_at_once();
@@ -579,6 +618,7 @@ int main(void)
 	gaps_and_ends_cross();
 	one_buffer_may_be_sent_again_and_again();
 	memories_may_be_parts_of_one_buffer();
+	writable_buffers_are_read_only_for_elements();
 	a_frame_outlives_its_source();
 	return gst_test_end();
 }
