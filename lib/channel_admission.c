@@ -29,8 +29,10 @@ static bool in_listed_group(const struct zcbuf_producer *p, int fd)
 {
 	_cleanup_(free_p) gid_t *groups = NULL;
 	socklen_t size = 0;
+	gid_t none;
 
-	getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size);
+	/* Fails, and says how much room there must be. */
+	getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, &none, &size);
 	groups = malloc(size + 1);
 	if (!groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &size))
 		return false;

@@ -136,7 +136,7 @@ static int say_hello(const struct zcbuf_consumer *c, int fd)
 /* Takes over @fd if it succeeds. */
 static int greet(struct zcbuf_consumer *c, int fd)
 {
-	struct timeval patience = { .tv_usec = PATIENCE_MS * 1000 };
+	struct timeval patience = { .tv_usec = PATIENCE_MS * 1000L };
 	int r;
 
 	/* A producer that has hung up already has perhaps said why. */
