@@ -11,6 +11,52 @@
 #define SIZE (4 * PAGE)
 
 static int vgem;
+static uint32_t elsewhere; /* a buffer of vgem's own, */
+static int elsewhere_fd;   /* and its dma-buf */
+
+static int export_fence(int fd, uint32_t flags)
+{
+	struct dma_buf_export_sync_file arg = { .flags = flags };
+
+	return ioctl(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &arg) ? -1 : arg.fd;
+}
+
+static int import_fence(int fd, uint32_t flags, int sync_file)
+{
+	struct dma_buf_import_sync_file arg = { .flags = flags, .fd = sync_file };
+
+	return ioctl(fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &arg);
+}
+
+/* The handle by which vgem has the dma-buf, or 0 where it cannot have it. */
+static uint32_t import(const struct heap *heap, int fd)
+{
+	uint32_t handle = heap_has_pages(heap) ? drm_import(vgem, fd) : 0;
+
+	if (!handle && heap_has_pages(heap))
+		bail("%s: vgem does not import: %s", heap->name, strerror(errno));
+	return handle;
+}
+
+/*
+ * A device begins to work on the buffer. Where vgem cannot have the buffer (HANDLE is 0) it
+ * works on another one, and the fence is brought here.
+ */
+static uint32_t work_on(int fd, uint32_t handle, bool write)
+{
+	uint32_t fence =
+		vgem_begin(vgem, handle ? handle : elsewhere, handle ? write : true);
+	int sync_file;
+
+	if (!handle) {
+		sync_file = export_fence(elsewhere_fd, DMA_BUF_SYNC_READ);
+		if (import_fence(fd, write ? DMA_BUF_SYNC_WRITE : DMA_BUF_SYNC_READ,
+				 sync_file))
+			bail("no fence: %s", strerror(errno));
+		close(sync_file);
+	}
+	return fence;
+}
 
 /* What poll() says at once. */
 static int ready(int fd)
@@ -29,13 +75,13 @@ static void polling(const struct heap *heap, int fd, uint32_t handle)
 
 	ok(ready(fd) == (POLLIN | POLLOUT),
 	   "%s: nobody works on it: it can be read and written", heap->name);
-	fence = vgem_begin(vgem, handle, false);
+	fence = work_on(fd, handle, false);
 	ok(fence && ready(fd) == POLLIN, "%s: a device reads it: it can be read",
 	   heap->name);
 	vgem_end(vgem, fence);
 	ok(ready(fd) == (POLLIN | POLLOUT), "%s: no more: it can be written again",
 	   heap->name);
-	fence = vgem_begin(vgem, handle, true);
+	fence = work_on(fd, handle, true);
 	ok(fence && ready(fd) == 0,
 	   "%s: a device writes it: it can be neither read nor written", heap->name);
 	ok(poll(&pollfd, 1, 20) == 0, "%s: poll() waits as long as it is asked to",
@@ -45,20 +91,6 @@ static void polling(const struct heap *heap, int fd, uint32_t handle)
 	   "%s: and ends when the device does", heap->name);
 	ok(ready(fd) == (POLLIN | POLLOUT), "%s: then it can be read and written",
 	   heap->name);
-}
-
-static int export_fence(int fd, uint32_t flags)
-{
-	struct dma_buf_export_sync_file arg = { .flags = flags };
-
-	return ioctl(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &arg) ? -1 : arg.fd;
-}
-
-static int import_fence(int fd, uint32_t flags, int sync_file)
-{
-	struct dma_buf_import_sync_file arg = { .flags = flags, .fd = sync_file };
-
-	return ioctl(fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &arg);
 }
 
 static bool signalled(int sync_file)
@@ -82,7 +114,7 @@ static void sync_files(const struct heap *heap, int fd, uint32_t handle)
 	is_errno(import_fence(fd, DMA_BUF_SYNC_WRITE, fd), EINVAL,
 		 "%s: a dma-buf is no fence", heap->name);
 
-	fence = vgem_begin(vgem, handle, false);
+	fence = work_on(fd, handle, false);
 	reads = export_fence(fd, DMA_BUF_SYNC_READ);
 	writes = export_fence(fd, DMA_BUF_SYNC_WRITE);
 	ok(signalled(reads) && !signalled(writes),
@@ -93,7 +125,7 @@ static void sync_files(const struct heap *heap, int fd, uint32_t handle)
 	close(reads);
 	close(writes);
 
-	fence = vgem_begin(vgem, handle, true);
+	fence = work_on(fd, handle, true);
 	reads = export_fence(fd, DMA_BUF_SYNC_READ);
 	ok(!signalled(reads), "%s: who wants to read waits for a writing device",
 	   heap->name);
@@ -138,7 +170,7 @@ static int begin_range(int fd, uint64_t access)
 static bool waits(uint32_t handle, bool device_writes, int fd, uint64_t access,
 		  int (*begin)(int fd, uint64_t access))
 {
-	struct later later = { .fence = vgem_begin(vgem, handle, device_writes) };
+	struct later later = { .fence = work_on(fd, handle, device_writes) };
 	pthread_t thread;
 	double end;
 	int error;
@@ -171,7 +203,7 @@ static void waiting(const struct heap *heap, int fd, uint32_t handle, const char
 		   "%s: %s of %s to write waits for a reading device", heap->name,
 		   ways[i].name, which);
 
-		uint32_t fence = vgem_begin(vgem, handle, false);
+		uint32_t fence = work_on(fd, handle, false);
 
 		ok(ways[i].begin(fd, ZCBUF_SYNC_READ) == 0 && ready(fd) == POLLIN,
 		   "%s: %s of %s to read does not wait for a reading device", heap->name,
@@ -179,7 +211,7 @@ static void waiting(const struct heap *heap, int fd, uint32_t handle, const char
 		vgem_end(vgem, fence);
 	}
 
-	uint32_t fence = vgem_begin(vgem, handle, true);
+	uint32_t fence = work_on(fd, handle, true);
 	double start = seconds();
 
 	ok(sync_range(fd, 0, PAGE, ZCBUF_SYNC_END | ZCBUF_SYNC_WRITE) == 0 &&
@@ -197,7 +229,7 @@ static void wake(int signal)
 static void interrupted(const struct heap *heap, int fd, uint32_t handle)
 {
 	struct sigaction action = { .sa_handler = wake };
-	uint32_t fence = vgem_begin(vgem, handle, true);
+	uint32_t fence = work_on(fd, handle, true);
 	timer_t timer;
 
 	/* It comes again and again: the first may be too early. */
@@ -217,7 +249,7 @@ static void interrupted(const struct heap *heap, int fd, uint32_t handle)
 static void views(const struct heap *heap, int fd, uint32_t handle)
 {
 	int narrow = view(fd, PAGE, PAGE, ZCBUF_VIEW_READ_ONLY), apart;
-	uint32_t fence = vgem_begin(vgem, handle, true);
+	uint32_t fence = work_on(fd, handle, true);
 
 	ok(fence && ready(narrow) == 0, "%s: a view shares the fences of its parent",
 	   heap->name);
@@ -226,10 +258,9 @@ static void views(const struct heap *heap, int fd, uint32_t handle)
 	vgem_end(vgem, fence);
 	ok(ready(narrow) == (POLLIN | POLLOUT), "%s: and their signals", heap->name);
 
-	uint32_t part = drm_import(vgem, apart);
+	uint32_t part = import(heap, apart);
 
-	ok(part, "%s: a device can have a view alone", heap->name);
-	fence = vgem_begin(vgem, part, true);
+	fence = work_on(apart, part, true);
 	ok(fence && ready(fd) == 0 && ready(narrow) == 0,
 	   "%s: when it writes there, parent and other views know", heap->name);
 	vgem_end(vgem, fence);
@@ -246,7 +277,7 @@ static void dropped(const struct heap *heap)
 {
 	struct held before = held(heap);
 	int fd = must_alloc(heap, SIZE), sync_file;
-	uint32_t handle = drm_import(vgem, fd), fence = vgem_begin(vgem, handle, true);
+	uint32_t handle = import(heap, fd), fence = work_on(fd, handle, true);
 
 	ready(fd);
 	sync_file = export_fence(fd, DMA_BUF_SYNC_READ);
@@ -262,10 +293,8 @@ static void test(const struct heap *heap)
 {
 	struct held before = held(heap);
 	int fd = must_alloc(heap, SIZE);
-	uint32_t handle = drm_import(vgem, fd);
+	uint32_t handle = import(heap, fd);
 
-	if (!handle)
-		bail("%s: vgem does not import: %s", heap->name, strerror(errno));
 	polling(heap, fd, handle);
 	sync_files(heap, fd, handle);
 	waiting(heap, fd, handle, "a buffer");
@@ -282,6 +311,8 @@ int main(void)
 	vgem = vgem_open();
 	if (vgem < 0)
 		bail("no vgem: modprobe vgem");
+	elsewhere_fd = drm_foreign(vgem);
+	elsewhere = drm_import(vgem, elsewhere_fd);
 	for_each_heap(test);
 	return done_testing();
 }

@@ -84,7 +84,7 @@ static bool use(const struct heap *heap, int count)
 		munmap(memory, arg.size);
 		return done;
 	case 3:
-		if (vgem >= 0) {
+		if (vgem >= 0 && heap_has_pages(heap)) {
 			uint32_t handle = drm_import(vgem, arg.fd);
 
 			done = handle;

@@ -109,7 +109,7 @@ static void uring(const struct heap *heap)
 	int fd = must_alloc(heap, SIZE), file = scratch_file(), error;
 	char *memory = must_map(fd, SIZE);
 	struct iovec iov = { .iov_base = memory, .iov_len = SIZE };
-	struct io_uring_cqe *cqe;
+	struct io_uring_cqe *cqe = NULL;
 	struct io_uring ring;
 
 	if (io_uring_queue_init(4, &ring, 0)) {

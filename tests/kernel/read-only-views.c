@@ -181,7 +181,8 @@ static void each_level(const struct heap *heap, uint64_t flags, const char *whic
 	direct_ways(heap, narrow, which);
 	back_doors(heap, narrow, which);
 	never_widens(heap, narrow, which);
-	there_and_back(heap, narrow, which);
+	if (heap_has_pages(heap))
+		there_and_back(heap, narrow, which);
 	ok(is_filled(memory, SIZE, 1), "%s: nothing of that changed a byte", heap->name);
 	fill(memory, SIZE, 2);
 
@@ -251,7 +252,8 @@ static void test(const struct heap *heap)
 	each_level(heap, ZCBUF_VIEW_READ_ONLY | ZCBUF_VIEW_DEVICE_READ_ONLY,
 		   "a view with both flags");
 	born_read_only(heap);
-	device_may_not_write(heap);
+	if (heap_has_pages(heap))
+		device_may_not_write(heap);
 	ok(held_as(heap, before), "%s: no fd and no buffer is left behind", heap->name);
 }
 

@@ -74,6 +74,12 @@ static inline bool heap_can(const struct heap *heap, uint64_t capability)
 	return heap->is.capabilities & capability;
 }
 
+/* Has the memory pages? Most devices look for pages, and are refused other memory. */
+static inline bool heap_has_pages(const struct heap *heap)
+{
+	return heap->is.kind != ZCBUF_HEAP_CARVEOUT;
+}
+
 /* A new open file of the heap's node. */
 static inline int heap_open(const struct heap *heap, int flags)
 {
