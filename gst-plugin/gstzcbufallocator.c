@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gst/gst.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -200,6 +201,19 @@ static GstZcbufAllocator *allocator_new(GError **error)
 	return self;
 }
 
+static gboolean makes_dmabufs(GstZcbufAllocator *self, const gchar *heap)
+{
+	struct zcbuf_heap_info *infos = NULL;
+	gboolean makes = TRUE;
+	int n = zcbuf_heap_list(self->ctx, &infos);
+
+	for (int i = 0; i < n; i++)
+		if (g_str_equal(infos[i].name, heap))
+			makes = infos[i].backend != ZCBUF_BACKEND_MEMFD;
+	free(infos);
+	return makes;
+}
+
 /*
  * gst_zcbuf_allocator_new:
  * @heap: (nullable): name of a heap, or NULL for the best there is
@@ -224,8 +238,12 @@ GstAllocator *gst_zcbuf_allocator_new(const gchar *heap, gboolean dmabuf_only,
 		result = zcbuf_heap_open_for(self->ctx, &need, &self->heap);
 	if (result < 0) {
 		gst_zcbuf_set_error(error, GST_RESOURCE_ERROR_OPEN_READ_WRITE, result);
-		gst_object_unref(self);
-		return NULL;
+		g_clear_pointer(&self, gst_object_unref);
+	} else if (heap && dmabuf_only && !makes_dmabufs(self, heap)) {
+		g_set_error(error, GST_RESOURCE_ERROR, GST_RESOURCE_ERROR_SETTINGS,
+			    "heap %s: makes no dma-bufs, which the negotiated caps promise",
+			    heap);
+		g_clear_pointer(&self, gst_object_unref);
 	}
 	return GST_ALLOCATOR_CAST(self);
 }

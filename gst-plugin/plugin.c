@@ -14,4 +14,4 @@ static gboolean plugin_init(GstPlugin *plugin)
 
 GST_PLUGIN_DEFINE(GST_VERSION_MAJOR, GST_VERSION_MINOR, zcbuf,
 		  "Frames in dma-bufs, between elements, devices and processes",
-		  plugin_init, VERSION, "LGPL", PACKAGE, "https://example.org/zcbuf")
+		  plugin_init, VERSION, "LGPL", PACKAGE, "Unknown package origin")

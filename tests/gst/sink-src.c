@@ -195,6 +195,39 @@ static void a_slow_consumer_loses_frames_and_delays_nobody(void)
 	g_free(address);
 }
 
+static void a_pause_interrupts_nothing(void)
+{
+	gchar *address = gst_test_address();
+	GstElement *producer = gst_test_pipeline(
+		"videotestsrc ! " CAPS " ! identity drop-allocation=true ! "
+		"zcbufsink name=sink max-buffers=2 socket-path=%s sync=false",
+		address);
+	GstElement *consumer = gst_test_pipeline(
+		"zcbufsrc socket-path=%s reconnect=true ! queue ! fakesink sync=true "
+		"ts-offset=3600000000000",
+		address);
+	GstElement *sink = gst_bin_get_by_name(GST_BIN(producer), "sink");
+	guint64 frames;
+
+	gst_element_set_state(consumer, GST_STATE_PLAYING);
+	gst_element_set_state(producer, GST_STATE_PLAYING);
+	/* The consumer has all buffers, and the sink waits for one. */
+	ok(gst_test_until(gst_test_stat(sink, "busy-buffers") == 4),
+	   "a sink waits for a buffer");
+	gst_element_set_state(producer, GST_STATE_PAUSED);
+	ok(gst_element_get_state(producer, NULL, NULL, 3 * GST_SECOND) ==
+		   GST_STATE_CHANGE_SUCCESS,
+	   "it can be paused meanwhile");
+	gst_element_set_state(producer, GST_STATE_PLAYING);
+	frames = gst_test_stat(sink, "frames");
+	gst_test_stop(consumer);
+	ok(gst_test_until(gst_test_stat(sink, "frames") > frames + 20),
+	   "and goes on when it has one");
+	gst_object_unref(sink);
+	gst_test_stop(producer);
+	g_free(address);
+}
+
 static void the_last_frame_is_not_lost(void)
 {
 	gchar *address = gst_test_address();
@@ -607,6 +640,7 @@ int main(void)
 	gst_test_begin();
 	a_stream_arrives_as_it_was_sent();
 	a_slow_consumer_loses_frames_and_delays_nobody();
+	a_pause_interrupts_nothing();
 	the_last_frame_is_not_lost();
 	a_producer_may_come_back();
 	a_lost_producer_is_an_error();

@@ -227,21 +227,23 @@ static void a_full_pool_waits_and_can_be_stopped(void)
 	   "a pipeline that waits so stops at once");
 }
 
-static void bad_heaps_are_errors(void)
+static void heap_is_an_error(const gchar *heap, const gchar *caps, const gchar *what)
 {
-	GstElement *pipeline = gst_test_pipeline(
-		"videotestsrc ! " CAPS " ! zcbufupload heap=no-such-heap ! fakesink");
+	GstElement *pipeline = gst_test_pipeline("videotestsrc ! " CAPS
+						 " ! zcbufupload heap=%s ! %s ! fakesink",
+						 heap, caps);
 	GstMessage *message;
 	GError *error;
 
-	ok(gst_element_set_state(pipeline, GST_STATE_PAUSED) != GST_STATE_CHANGE_SUCCESS,
-	   "a heap that does not exist is an error");
+	gst_element_set_state(pipeline, GST_STATE_PAUSED);
 	message = gst_test_wait(pipeline, GST_MESSAGE_ERROR, 10);
-	gst_message_parse_error(message, &error, NULL);
-	ok(strstr(error->message, "no-such-heap"), "its message names the heap: %s",
-	   error->message);
-	g_error_free(error);
-	gst_message_unref(message);
+	if (ok(message, "%s is an error", what)) {
+		gst_message_parse_error(message, &error, NULL);
+		ok(strstr(error->message, heap), "its message names the heap: %s",
+		   error->message);
+		g_error_free(error);
+		gst_message_unref(message);
+	}
 	gst_test_stop(pipeline);
 }
 
@@ -256,6 +258,8 @@ int main(void)
 	strides_are_undone_for_who_ignores_them();
 	caps_tell_the_truth();
 	a_full_pool_waits_and_can_be_stopped();
-	bad_heaps_are_errors();
+	heap_is_an_error("no-such-heap", "video/x-raw", "a heap that does not exist");
+	heap_is_an_error("memfd", "video/x-raw(memory:DMABuf)",
+			 "a heap without dma-bufs under DMABuf caps");
 	return gst_test_end();
 }
