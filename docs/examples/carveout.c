@@ -4,21 +4,21 @@
  * RAM, or a device's own. The mapping is uncached, so each access goes out as it is written, in
  * this order and in this size. Mainline's ioctl is all that it takes.
  */
+#include <err.h>
 #include <fcntl.h>
 #include <linux/dma-heap.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define TRY(call) do { if ((call) < 0) { perror(#call); exit(1); } } while (0)
+#define TRY(call) ((call) < 0 ? err(1, #call) : (void)0)
 
 int main(int argc, char **argv)
 {
-	struct dma_heap_allocation_data arg = { .len = 4096, .fd_flags = O_RDWR | O_CLOEXEC };
+	struct dma_heap_allocation_data arg = { .len = 4096, .fd_flags = O_RDWR };
 	volatile uint32_t *memory; /* volatile: no access is merged, moved or left out */
 	uint32_t words[64] = { 0 };
 	int heap;
@@ -35,10 +35,11 @@ int main(int argc, char **argv)
 
 	memcpy(words, argv[2], strlen(argv[2]));
 	for (int i = 0; i < 64; i++)
-		memory[i] = words[i]; /* not memcpy(): it may write bytes twice, or any size */
+		memory[i] = words[i]; /* memcpy() may write twice, or any size */
 	for (int i = 0; i < 64; i++)
 		if (memory[i] != words[i]) {
-			fprintf(stderr, "word %d reads %#x, not %#x\n", i, memory[i], words[i]);
+			fprintf(stderr, "word %d reads %#x, not %#x\n", i, memory[i],
+				words[i]);
 			return 1;
 		}
 	printf("%s holds the text until Enter\n", argv[1]);

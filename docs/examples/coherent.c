@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: MIT-0 */
 /*
- * zcbuf-coherent: a ring of descriptors, as network cards and DMA engines have them. Both sides
- * poll it, so nobody could say where to sync. Here the device is a child, and the ioctls are
- * plain: open() and mmap() of the heap's node, as with many a driver.
+ * zcbuf-coherent: a ring of descriptors, which both sides poll, so nobody could say where to
+ * sync. Here the device is a child. As with many a driver, open(), ioctl() and mmap() do it.
  */
+#include <err.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zcbuf.h>
 
-#define TRY(call) do { if ((call) < 0) { perror(#call); exit(1); } } while (0)
+#define TRY(call) ((call) < 0 ? err(1, #call) : (void)0)
 #define SLOTS	  64
 
 struct descriptor {
@@ -42,7 +41,8 @@ int main(void)
 	struct descriptor *ring;
 
 	TRY(ioctl(heap, ZCBUF_IOC_ALLOC, &arg));
-	ring = mmap(NULL, arg.size, PROT_READ | PROT_WRITE, MAP_SHARED, heap, arg.mmap_offset);
+	ring = mmap(NULL, arg.size, PROT_READ | PROT_WRITE, MAP_SHARED, heap,
+		    arg.mmap_offset);
 	TRY(ring == MAP_FAILED ? -1 : 0);
 	if (fork() == 0)
 		return device(ring), 0;

@@ -3,20 +3,23 @@
  * zcbuf-contig VIDEO: a camera without scatter-gather writes a frame into a buffer of ours.
  * Such a driver (V4L2's dma-contig) refuses memory that is in more than one piece.
  */
+#include <err.h>
 #include <fcntl.h>
 #include <libzcbuf.h>
 #include <linux/videodev2.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 
-#define TRY(call) do { if ((call) < 0) { perror(#call); exit(1); } } while (0)
+#define TRY(call) ((call) < 0 ? err(1, #call) : (void)0)
 
 int main(int argc, char **argv)
 {
 	struct v4l2_format format = { .type = V4L2_BUF_TYPE_VIDEO_CAPTURE };
-	struct v4l2_requestbuffers request = { .count = 1, .type = format.type,
-					       .memory = V4L2_MEMORY_DMABUF };
+	struct v4l2_requestbuffers request = {
+		.count = 1,
+		.type = format.type,
+		.memory = V4L2_MEMORY_DMABUF,
+	};
 	struct v4l2_buffer queued = { .type = format.type, .memory = request.memory };
 	int camera = open(argc > 1 ? argv[1] : "/dev/video0", O_RDWR | O_CLOEXEC);
 	/* Below 4 GiB: what the camera cannot reach would be copied, frame by frame. */
@@ -43,7 +46,7 @@ int main(int argc, char **argv)
 	TRY(ioctl(camera, VIDIOC_DQBUF, &queued)); /* sleeps until the camera is done */
 
 	TRY(zcbuf_buffer_map(frame, ZCBUF_SYNC_READ, &data));
-	TRY(zcbuf_buffer_begin(frame, ZCBUF_SYNC_READ)); /* what the camera wrote, not a cache */
+	TRY(zcbuf_buffer_begin(frame, ZCBUF_SYNC_READ)); /* no stale cache */
 	for (size_t i = 0; i < queued.bytesused; i++)
 		sum += ((unsigned char *)data)[i];
 	TRY(zcbuf_buffer_end(frame, ZCBUF_SYNC_READ));

@@ -4,21 +4,21 @@
  * Writes to write-combined memory are gathered and go out in order of nothing but END; reads
  * are slow. So each line is made in the cache, and then only written.
  */
+#include <err.h>
 #include <fcntl.h>
 #include <libzcbuf.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <xf86drmMode.h>
 #include <xf86drm.h>
+#include <xf86drmMode.h>
 
-#define TRY(call) do { if ((call) < 0) { perror(#call); exit(1); } } while (0)
+#define TRY(call) ((call) < 0 ? err(1, #call) : (void)0)
 
 int main(int argc, char **argv)
 {
 	int card = argc == 2 ? open(argv[1], O_RDWR | O_CLOEXEC) : -1;
 	drmModeRes *res = drmModeGetResources(card);
-	drmModeConnector *screen = res ? drmModeGetConnector(card, res->connectors[0]) : NULL;
+	drmModeConnector *screen = res ? drmModeGetConnector(card, *res->connectors) : NULL;
 	struct zcbuf_ctx *ctx;
 	struct zcbuf_heap *heap;
 	struct zcbuf_buffer *frame;

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SIZE (1 << 20)
-#define TRY(call) do { if ((call) < 0) exit(1); } while (0) /* libzcbuf has said why */
+#define SIZE	  (1 << 20)
+#define TRY(call) ((call) < 0 ? exit(1) : (void)0) /* libzcbuf has said why */
 
 int main(int argc, char **argv)
 {

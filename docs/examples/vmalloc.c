@@ -3,21 +3,24 @@
  * zcbuf-vmalloc VIDEO: a driver that works on frames with the CPU shows two of ours. It wants
  * each in one piece of the kernel's address space, and there this memory is from birth.
  */
+#include <err.h>
 #include <fcntl.h>
 #include <libzcbuf.h>
 #include <linux/videodev2.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define TRY(call) do { if ((call) < 0) { perror(#call); exit(1); } } while (0)
+#define TRY(call) ((call) < 0 ? err(1, #call) : (void)0)
 
 int main(int argc, char **argv)
 {
 	struct v4l2_format format = { .type = V4L2_BUF_TYPE_VIDEO_OUTPUT };
-	struct v4l2_requestbuffers request = { .count = 2, .type = format.type,
-					       .memory = V4L2_MEMORY_DMABUF };
+	struct v4l2_requestbuffers request = {
+		.count = 2,
+		.type = format.type,
+		.memory = V4L2_MEMORY_DMABUF,
+	};
 	int screen = open(argc > 1 ? argv[1] : "/dev/video1", O_RDWR | O_CLOEXEC);
 	struct zcbuf_buffer *frame[2];
 	struct v4l2_buffer queued;
@@ -37,8 +40,8 @@ int main(int argc, char **argv)
 		memset(pixels, 0x40 << i, format.fmt.pix.sizeimage);
 		TRY(zcbuf_buffer_end(frame[i], ZCBUF_SYNC_WRITE));
 
-		queued = (struct v4l2_buffer){ .index = i, .type = format.type,
-					       .memory = V4L2_MEMORY_DMABUF };
+		queued = (struct v4l2_buffer){ .index = i, .type = format.type };
+		queued.memory = V4L2_MEMORY_DMABUF;
 		queued.m.fd = zcbuf_buffer_fd(frame[i]);
 		queued.length = zcbuf_buffer_size(frame[i]);
 		queued.bytesused = format.fmt.pix.sizeimage;

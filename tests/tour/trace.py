@@ -146,9 +146,17 @@ def stop_tracer():
     write("tracing_on", "1")
 
 
+def has_cma():
+    """Then the contiguous heap maps in another way, of which the page only speaks."""
+    with open("/proc/meminfo", encoding="ascii") as f:
+        return any(line.startswith("CmaTotal:") and int(line.split()[1]) for line in f)
+
+
 def heap_nodes():
     """The nodes of the heaps, in the order of the table."""
     nodes = sorted(os.listdir("/dev/dma_heap"))
+    if has_cma():
+        nodes.remove("zcbuf-contig")
     carveouts = [node for node in nodes if node.startswith("zcbuf-carveout-")]
     return [node for node in HEAPS if node in nodes] + carveouts[:1]
 
@@ -258,12 +266,9 @@ def main():
         if added:
             subprocess.run(["modprobe", "-r", "zcbuf"], check=True)
             subprocess.run(["modprobe", "zcbuf"], check=True)
-    unmeasured = [
-        f"{heap} in {name}"
-        for name, (_, heaps) in tables.items()
-        for heap in HEAPS.values()
-        if heap not in heaps
-    ]
+    unmeasured = [heap for heap in HEAPS.values() if heap not in tables["facts"][1]]
+    for name, (_, heaps) in tables.items():
+        unmeasured += [f"{heap} ({name})" for heap in tables["facts"][1] if heap not in heaps]
     if sys.argv[1:] == ["--write"]:
         return write_page(page, tables, unmeasured)
     return compare(page, tables, unmeasured)

@@ -56,9 +56,12 @@ static void answer(const char *kind, const char *what, bool works)
 		[EPERM] = "EPERM",   [EIO] = "EIO",	  [EACCES] = "EACCES",
 		[EFAULT] = "EFAULT", [EINVAL] = "EINVAL", [EOPNOTSUPP] = "EOPNOTSUPP",
 	};
-	bool known = errno < (int)(sizeof(names) / sizeof(*names)) && names[errno];
+	const char *error =
+		errno < (int)(sizeof(names) / sizeof(*names)) ? names[errno] : NULL;
 
-	printf("%s %s: %s\n", kind, what, works ? "yes" : known ? names[errno] : strerror(errno));
+	if (!error)
+		error = strerror(errno);
+	printf("%s %s: %s\n", kind, what, works ? "yes" : error);
 }
 
 static void fact(const char *what, bool works)
@@ -131,31 +134,45 @@ static void print_smaps(const char *memory)
 		printf("flag %.2s\n", flags + 1);
 }
 
-static void facts(int fd, char *memory)
+/* Returns where MEMORY is then. */
+static char *facts(int fd, char *memory)
 {
 	struct iovec local = { .iov_base = (char[8]){ 0 }, .iov_len = 8 };
 	struct iovec remote = { .iov_base = memory, .iov_len = 8 };
 	int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 	int read_only = view(fd, 0, 0, ZCBUF_VIEW_READ_ONLY);
-	char bytes[8] = { 0 }, *other;
+	char bytes[8] = { 0 }, *other, *grown;
 
 	print_smaps(memory);
 	fact("MAP_PRIVATE", mmap(NULL, SIZE, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED);
 	fact("PROT_EXEC", mmap(NULL, SIZE, PROT_EXEC, MAP_SHARED, fd, 0) != MAP_FAILED);
-	fact("mremap(), larger",
-	     mremap(memory, SIZE, 2 * SIZE, MREMAP_MAYMOVE) != MAP_FAILED);
+	grown = mremap(memory, SIZE, 2 * SIZE, MREMAP_MAYMOVE);
+	fact("mremap(), larger", grown != MAP_FAILED);
+	if (grown != MAP_FAILED)
+		remote.iov_base = memory = mremap(grown, 2 * SIZE, SIZE, 0);
 	fact("madvise(MADV_DODUMP)", madvise(memory, SIZE, MADV_DODUMP) == 0);
 	fact("process_vm_readv()",
 	     process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 8);
 	fact("pread() of /proc/self/mem",
 	     pread(mem, bytes, 8, (off_t)(uintptr_t)memory) == 8);
 	other = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, read_only, 0);
-	fact("pwrite() there, read-only view", pwrite(mem, bytes, 8, (off_t)(uintptr_t)other) == 8);
+	fact("pwrite() there, read-only view",
+	     pwrite(mem, bytes, 8, (off_t)(uintptr_t)other) == 8);
 	fact("mprotect(PROT_WRITE), read-only view",
 	     mprotect(other, SIZE, PROT_READ | PROT_WRITE) == 0);
 	munmap(other, SIZE);
 	close(read_only);
 	close(mem);
+	return memory;
+}
+
+/* Free addresses for a mapping that lies in one page of the page table, as most would. */
+static char *place(void)
+{
+	char *room = mmap(NULL, 4 * MiB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	munmap(room, 4 * MiB);
+	return (char *)(((uintptr_t)room + 2 * MiB - 1) & -(2 * MiB));
 }
 
 /* In one chunk, as is usual: chunks are counted, and where memory is fragmented try again. */
@@ -169,7 +186,8 @@ static int walk_alloc(const struct heap *heap)
 		stop();
 		if (fds[n++] < 0)
 			bail("%s: no buffer: %s", heap->name, strerror(errno));
-	} while (heap->is.kind == ZCBUF_HEAP_SYSTEM && info(fds[n - 1]).chunks > 1 && n < 64);
+	} while (heap->is.kind == ZCBUF_HEAP_SYSTEM && info(fds[n - 1]).chunks > 1 &&
+		 n < 64);
 	end("alloc");
 	for (int i = 0; i < n - 1; i++)
 		close(fds[i]);
@@ -179,7 +197,9 @@ static int walk_alloc(const struct heap *heap)
 static void attach_and_map(int importer, int fd, uint32_t bits, uint32_t flags,
 			   struct zcbuf_importer_map *map)
 {
-	struct zcbuf_importer_attach attach = { .fd = fd, .flags = flags, .dma_bits = bits };
+	struct zcbuf_importer_attach attach = { .fd = fd,
+						.flags = flags,
+						.dma_bits = bits };
 
 	if (ioctl(importer, ZCBUF_IMPORTER_ATTACH, &attach) ||
 	    ioctl(importer, ZCBUF_IMPORTER_MAP, map))
@@ -219,7 +239,8 @@ static void walk_device(int importer, int fd)
 	works = ioctl(importer, ZCBUF_IMPORTER_ATTACH, &plain) == 0;
 	answer("device", "its device-read-only view attaches", works);
 	map.direction = ZCBUF_IMPORTER_TO_DEVICE;
-	answer("device", "and maps to the device", works && ioctl(importer, ZCBUF_IMPORTER_MAP, &map) == 0);
+	answer("device", "and maps to the device",
+	       works && ioctl(importer, ZCBUF_IMPORTER_MAP, &map) == 0);
 	ioctl(importer, ZCBUF_IMPORTER_UNMAP);
 	map.direction = ZCBUF_IMPORTER_BIDIRECTIONAL;
 	answer("device", "and maps for both directions",
@@ -237,10 +258,13 @@ static void walk_bouncing_device(const struct heap *heap, int importer)
 	bool pages = heap->is.kind != ZCBUF_HEAP_CARVEOUT;
 	uint32_t flags = pages ? 0 : ZCBUF_IMPORTER_PEER_TO_PEER;
 	int fds[64], tries = pages ? 64 : 1, n = 0;
+	const struct zcbuf_importer_map both = {
+		.direction = ZCBUF_IMPORTER_BIDIRECTIONAL,
+	};
 	struct zcbuf_importer_map map;
 
 	do {
-		map = (struct zcbuf_importer_map){ .direction = ZCBUF_IMPORTER_BIDIRECTIONAL };
+		map = both;
 		fds[n] = must_alloc(heap, SIZE);
 		attach_and_map(importer, fds[n++], 32, flags, &map);
 		if (map.bounced || n == tries)
@@ -273,8 +297,10 @@ static void walk(const struct heap *heap)
 
 	fd = walk_alloc(heap);
 
+	memory = place();
 	begin();
-	memory = map(fd, SIZE);
+	memory = mmap(memory, SIZE, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
 	end("mmap");
 	if (memory == MAP_FAILED)
 		bail("%s: mmap: %s", heap->name, strerror(errno));
@@ -287,7 +313,7 @@ static void walk(const struct heap *heap)
 	walk_bouncing_device(heap, importer);
 	close(importer);
 	walk_fork(memory);
-	facts(fd, memory);
+	memory = facts(fd, memory);
 
 	begin();
 	works = pwrite(disk, memory, SIZE, 0) == (ssize_t)SIZE;
@@ -299,7 +325,8 @@ static void walk(const struct heap *heap)
 	begin();
 	touch(memory, PAGE);
 	end("fault");
-	fact("and all is there when touched again", memory[0] == 3 && memory[SIZE - PAGE] == 2);
+	fact("and all is there when touched again",
+	     memory[0] == 3 && memory[SIZE - PAGE] == 2);
 	touch(memory, SIZE); /* so that munmap() has all of it to do */
 
 	begin();
