@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT-0 */
 /*
  * zcbuf-system-wc CARD: the CPU draws a picture, and a display shows that memory.
- * Writes to write-combined memory are gathered and go out in order of nothing but END; reads
- * are slow. So each line is made in the cache, and then only written.
+ * Its writes are gathered, and leave the CPU in any order, by END at the latest; reads are slow.
+ * So each line is made in the cache, and then only written.
  */
 #include <err.h>
 #include <fcntl.h>
