@@ -192,10 +192,10 @@ void gst_zcbuf_uploader_finalize(GstZcbufUploader *self)
 	g_mutex_clear(&self->pool_lock);
 }
 
-/* Open the heap if it is not yet open in the wanted way. */
-static gboolean open_allocator(GstZcbufUploader *self, gboolean dmabuf_only)
+/* Open the heap if it is not yet open in the wanted way; if that fails, nothing changes. */
+static gboolean open_allocator(GstZcbufUploader *self, gboolean dmabuf_only, GError **error)
 {
-	GError *error = NULL;
+	GstAllocator *allocator;
 	gchar *heap;
 
 	if (self->allocator && self->dmabuf_only == dmabuf_only)
@@ -203,16 +203,26 @@ static gboolean open_allocator(GstZcbufUploader *self, gboolean dmabuf_only)
 	GST_OBJECT_LOCK(self->element);
 	heap = g_strdup(self->heap);
 	GST_OBJECT_UNLOCK(self->element);
-	gst_clear_object(&self->allocator);
-	self->allocator = gst_zcbuf_allocator_new(heap, dmabuf_only, &error);
-	self->dmabuf_only = dmabuf_only;
-	if (!self->allocator)
-		GST_ELEMENT_ERROR(self->element, RESOURCE, OPEN_READ_WRITE,
-				  ("%s", error->message),
-				  ("heap %s", heap ? heap : "(best)"));
-	g_clear_error(&error);
+	allocator = gst_zcbuf_allocator_new(heap, dmabuf_only, error);
 	g_free(heap);
-	return self->allocator != NULL;
+	if (!allocator)
+		return FALSE;
+	gst_clear_object(&self->allocator);
+	self->allocator = allocator;
+	self->dmabuf_only = dmabuf_only;
+	return TRUE;
+}
+
+static gboolean open_allocator_or_post(GstZcbufUploader *self, gboolean dmabuf_only)
+{
+	GError *error = NULL;
+
+	if (open_allocator(self, dmabuf_only, &error))
+		return TRUE;
+	GST_ELEMENT_ERROR(self->element, RESOURCE, OPEN_READ_WRITE, ("%s", error->message),
+			  (NULL));
+	g_error_free(error);
+	return FALSE;
 }
 
 static void drop_pool(GstZcbufUploader *self)
@@ -230,7 +240,7 @@ gboolean gst_zcbuf_uploader_start(GstZcbufUploader *self)
 	self->zero_copy_frames = self->copied_frames = 0;
 	GST_OBJECT_UNLOCK(self->element);
 	self->warned_of_copy = self->warned_of_memfd = FALSE;
-	return open_allocator(self, FALSE);
+	return open_allocator_or_post(self, FALSE);
 }
 
 void gst_zcbuf_uploader_stop(GstZcbufUploader *self)
@@ -261,7 +271,7 @@ gboolean gst_zcbuf_uploader_set_caps(GstZcbufUploader *self, GstCaps *caps,
 	drop_pool(self);
 	gst_caps_replace(&self->caps, caps);
 	self->is_video = gst_zcbuf_video_info_from_caps(&self->info, caps);
-	return open_allocator(self, dmabuf_only);
+	return open_allocator_or_post(self, dmabuf_only);
 }
 
 static GstVideoAlignment wanted_alignment(GstZcbufUploader *self)
@@ -312,7 +322,8 @@ void gst_zcbuf_uploader_propose(GstZcbufUploader *self, GstQuery *query)
 	/* Of what is not video, nobody knows the size; of what is tiled, the layout. */
 	if (!caps || !gst_zcbuf_video_info_from_caps(&info, caps))
 		return;
-	if (!open_allocator(self, self->dmabuf_only || gst_zcbuf_caps_are_dmabuf(caps)))
+	if (!open_allocator(self, self->dmabuf_only || gst_zcbuf_caps_are_dmabuf(caps),
+			    NULL))
 		return;
 	if (!gst_video_info_align(&info, &align))
 		return;

@@ -143,6 +143,28 @@ static void a_damaged_frame_is_an_error(void)
 	gst_harness_teardown(h);
 }
 
+static void a_question_changes_nothing(void)
+{
+	GstHarness *h = gst_harness_new_parse("zcbufupload heap=memfd");
+	GstCaps *caps = gst_caps_from_string("video/x-raw(memory:DMABuf),format=DMA_DRM,"
+					     "drm-format=NV12,width=322,height=242,"
+					     "framerate=30/1");
+	GstQuery *query = gst_query_new_allocation(caps, TRUE);
+	GstVideoInfo info;
+
+	gst_harness_set_src_caps_str(h, CAPS);
+	gst_pad_peer_query(h->srcpad, query);
+	ok(gst_query_get_n_allocation_pools(query) == 0,
+	   "for caps that cannot be kept, no pool is proposed");
+	gst_video_info_set_format(&info, GST_VIDEO_FORMAT_NV12, 322, 242);
+	ok(gst_harness_push(h, gst_buffer_new_allocate(NULL, GST_VIDEO_INFO_SIZE(&info),
+						       NULL)) == GST_FLOW_OK,
+	   "the stream goes on");
+	gst_query_unref(query);
+	gst_caps_unref(caps);
+	gst_harness_teardown(h);
+}
+
 static void strides_are_undone_for_who_ignores_them(void)
 {
 	GstElement *pipeline = gst_test_pipeline(
@@ -255,6 +277,7 @@ int main(void)
 	other_memory_is_copied_once_and_said();
 	a_copy_is_the_same_frame();
 	a_damaged_frame_is_an_error();
+	a_question_changes_nothing();
 	strides_are_undone_for_who_ignores_them();
 	caps_tell_the_truth();
 	a_full_pool_waits_and_can_be_stopped();
