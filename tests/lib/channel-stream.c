@@ -633,7 +633,7 @@ static void poll_loop(void)
 	ok(readable(consumer, PATIENCE_MS) && next_of(c, ZCBUF_CONSUMER_CONNECTED).peer.pid,
 	   "the consumer's when it is admitted");
 	ok(quiet(c) && !readable(consumer, 20), "and then no more");
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 2; i++)
 		must(stage_send(&s, 0));
 	frame = next_of(c, ZCBUF_CONSUMER_FRAME).frame;
 	ok(readable(consumer, 0), "it is readable while there are events in memory");
