@@ -170,7 +170,7 @@ static int zcbuf_carveout_add(const char *name, phys_addr_t base, size_t size, b
 	c->heap.ops = &zcbuf_carveout_ops;
 	c->heap.kind = ZCBUF_HEAP_CARVEOUT;
 	c->heap.cache_mode = wc ? ZCBUF_WRITE_COMBINED : ZCBUF_UNCACHED;
-	c->heap.capabilities = ZCBUF_HEAP_CAP_CONTIGUOUS | ZCBUF_HEAP_CAP_VMAP;
+	c->heap.capabilities = ZCBUF_HEAP_CAP_CONTIGUOUS;
 	if (base + size <= SZ_4G)
 		c->heap.capabilities |= ZCBUF_HEAP_CAP_DMA32;
 	c->heap.max_size = size;

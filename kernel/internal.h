@@ -135,13 +135,14 @@ struct zcbuf_buffer {
  * struct zcbuf_view - one dma-buf: a buffer or a part of it, with rights
  * @buf: the buffer, on which it holds a reference
  * @offset: first byte, page-aligned
+ * @device_read_only: no device may write through it
  *
- * The length is that of the dma-buf, read-only is the mode of its file, and device-read-only
- * a set of dma_buf_ops of its own.
+ * The length is that of the dma-buf, and read-only is the mode of its file.
  */
 struct zcbuf_view {
 	struct zcbuf_buffer *buf;
 	size_t offset;
+	bool device_read_only;
 };
 
 /* heap.c */

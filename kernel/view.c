@@ -8,10 +8,12 @@
 #include "compat.h"
 #include "internal.h"
 
-static struct sg_table *zcbuf_view_map_read_only(struct dma_buf_attachment *attachment,
-						 enum dma_data_direction dir)
+static struct sg_table *zcbuf_view_map(struct dma_buf_attachment *attachment,
+				       enum dma_data_direction dir)
 {
-	if (dir != DMA_TO_DEVICE)
+	struct zcbuf_view *view = attachment->dmabuf->priv;
+
+	if (view->device_read_only && dir != DMA_TO_DEVICE)
 		return ERR_PTR(-EACCES);
 	return zcbuf_attachment_map(attachment, dir);
 }
@@ -94,7 +96,7 @@ static void zcbuf_view_release(struct dma_buf *dmabuf)
 static const struct dma_buf_ops zcbuf_view_ops = {
 	.attach			= zcbuf_attachment_attach,
 	.detach			= zcbuf_attachment_detach,
-	.map_dma_buf		= zcbuf_attachment_map,
+	.map_dma_buf		= zcbuf_view_map,
 	.unmap_dma_buf		= zcbuf_attachment_unmap,
 	.begin_cpu_access	= zcbuf_view_begin_cpu_access,
 	.end_cpu_access		= zcbuf_view_end_cpu_access,
@@ -105,13 +107,14 @@ static const struct dma_buf_ops zcbuf_view_ops = {
 };
 
 /*
- * No device writes through this one. A kernel mapping has no direction: whoever has one
- * can write. So there is no vmap, which the core answers for us.
+ * Without vmap(), which the core answers for us. A kernel mapping has no direction: whoever
+ * has one of a device-read-only view can write. And V4L2 takes every kernel mapping for
+ * ordinary memory: for one that is not (&iosys_map.is_iomem) its vunmap() is a BUG().
  */
-static const struct dma_buf_ops zcbuf_view_device_read_only_ops = {
+static const struct dma_buf_ops zcbuf_view_no_vmap_ops = {
 	.attach			= zcbuf_attachment_attach,
 	.detach			= zcbuf_attachment_detach,
-	.map_dma_buf		= zcbuf_view_map_read_only,
+	.map_dma_buf		= zcbuf_view_map,
 	.unmap_dma_buf		= zcbuf_attachment_unmap,
 	.begin_cpu_access	= zcbuf_view_begin_cpu_access,
 	.end_cpu_access		= zcbuf_view_end_cpu_access,
@@ -122,7 +125,7 @@ static const struct dma_buf_ops zcbuf_view_device_read_only_ops = {
 /** zcbuf_view_of() - the view that @dmabuf is, or NULL if it is not of zcbuf */
 struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf)
 {
-	if (dmabuf->ops == &zcbuf_view_ops || dmabuf->ops == &zcbuf_view_device_read_only_ops)
+	if (dmabuf->ops == &zcbuf_view_ops || dmabuf->ops == &zcbuf_view_no_vmap_ops)
 		return dmabuf->priv;
 	return NULL;
 }
@@ -130,11 +133,12 @@ struct zcbuf_view *zcbuf_view_of(struct dma_buf *dmabuf)
 /** zcbuf_view_flags() - the ZCBUF_VIEW_* bits that limit @dmabuf */
 u64 zcbuf_view_flags(struct dma_buf *dmabuf)
 {
+	struct zcbuf_view *view = dmabuf->priv;
 	u64 flags = 0;
 
 	if (!(dmabuf->file->f_mode & FMODE_WRITE))
 		flags |= ZCBUF_VIEW_READ_ONLY;
-	if (dmabuf->ops == &zcbuf_view_device_read_only_ops)
+	if (view->device_read_only)
 		flags |= ZCBUF_VIEW_DEVICE_READ_ONLY;
 	return flags;
 }
@@ -160,9 +164,13 @@ struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_
 		return ERR_PTR(-ENOMEM);
 	view->buf = buf;
 	view->offset = offset;
+	view->device_read_only = device_read_only;
 
 	exp_info.exp_name = buf->heap->name;
-	exp_info.ops = device_read_only ? &zcbuf_view_device_read_only_ops : &zcbuf_view_ops;
+	if (device_read_only || !(buf->heap->capabilities & ZCBUF_HEAP_CAP_VMAP))
+		exp_info.ops = &zcbuf_view_no_vmap_ops;
+	else
+		exp_info.ops = &zcbuf_view_ops;
 	exp_info.size = length;
 	exp_info.flags = access;
 	exp_info.resv = &buf->resv;
