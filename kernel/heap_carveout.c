@@ -258,8 +258,8 @@ static int zcbuf_carveout_add_bar(const char *name, int bar, unsigned int domain
 				  pci_resource_len(pdev, bar), wc, pdev, bar);
 }
 
-/* @spec: NAME:WHAT@WHERE[:wc] */
-static int zcbuf_carveout_parse(char *spec)
+/* @spec: NAME:WHAT@WHERE[:wc]; @copy: of it, which is taken apart */
+static int zcbuf_carveout_parse(const char *spec, char *copy)
 {
 	unsigned int domain, bus, slot, func, bar;
 	char *name, *what, *where, *end;
@@ -270,9 +270,9 @@ static int zcbuf_carveout_parse(char *spec)
 
 	if (len > 3 && !strcmp(spec + len - 3, ":wc")) {
 		wc = true;
-		spec[len - 3] = 0;
+		copy[len - 3] = 0;
 	}
-	where = spec;
+	where = copy;
 	name = strsep(&where, ":");
 	what = strsep(&where, "@");
 	if (!what || !where)
@@ -293,9 +293,22 @@ static int zcbuf_carveout_parse(char *spec)
 	return zcbuf_carveout_add_ram(name, base, size, wc);
 
 malformed:
-	pr_err("zcbuf: carveout '%s' is not NAME:SIZE@ADDRESS or NAME:BAR@DOMAIN:BUS:DEVICE.FUNCTION\n",
+	pr_err("zcbuf: carveout '%s' is not NAME:SIZE@ADDRESS or NAME:BAR@DOMAIN:BUS:DEVICE.FUNCTION, with or without :wc behind\n",
 	       spec);
 	return -EINVAL;
+}
+
+/* The parameter itself stays whole, for sysfs to show. */
+static int zcbuf_carveout_add_spec(const char *spec)
+{
+	char *copy = kstrdup(spec, GFP_KERNEL);
+	int err;
+
+	if (!copy)
+		return -ENOMEM;
+	err = zcbuf_carveout_parse(spec, copy);
+	kfree(copy);
+	return err;
 }
 
 static int __init zcbuf_carveout_probe(struct platform_device *pdev)
@@ -332,7 +345,7 @@ int __init zcbuf_carveout_init(void)
 	int err;
 
 	for (i = 0; i < nr_carveouts; i++) {
-		err = zcbuf_carveout_parse(carveout[i]);
+		err = zcbuf_carveout_add_spec(carveout[i]);
 		if (err)
 			return err;
 	}
