@@ -129,9 +129,24 @@ static void directions(const struct heap *heap)
 	close(out.fd);
 }
 
+/* It wants pages. */
+static void refused(const struct heap *heap)
+{
+	struct video video = camera();
+	int fd = must_alloc(heap, video.size);
+
+	video_request(&video, V4L2_MEMORY_DMABUF, 1);
+	is_errno(video_queue(&video, 0, fd), EOPNOTSUPP,
+		 "%s: a camera refuses memory without pages", heap->name);
+	close(fd);
+	close(video.fd);
+}
+
 static void test(const struct heap *heap)
 {
-	if (heap_can(heap, ZCBUF_HEAP_CAP_CONTIGUOUS)) {
+	if (!heap_has_pages(heap)) {
+		refused(heap);
+	} else if (heap_can(heap, ZCBUF_HEAP_CAP_CONTIGUOUS)) {
 		contiguous(heap);
 		directions(heap);
 	} else if (heap_can(heap, ZCBUF_HEAP_CAP_DMA32)) {

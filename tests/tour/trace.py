@@ -161,18 +161,6 @@ def heap_nodes():
     return [node for node in HEAPS if node in nodes] + carveouts[:1]
 
 
-def add_carveout():
-    """Have a carveout, of a device's memory that no driver uses. True if it worked."""
-    devices = "/sys/bus/pci/devices/"
-    for device in sorted(os.listdir(devices)):
-        with open(devices + device + "/uevent", encoding="ascii") as f:
-            if "PCI_ID=1AF4:1110\n" in f.read():  # QEMU's ivshmem; BAR 2 is memory
-                subprocess.run(["modprobe", "-r", "zcbuf"], check=True)
-                option = f"carveout=tour:2@{device}"
-                return subprocess.run(["modprobe", "zcbuf", option], check=False).returncode == 0
-    return False
-
-
 def walk(node):
     """What each step's trace is, as lines, and what works, of one heap."""
     run = subprocess.run([WALK, node], capture_output=True, text=True, check=False)
@@ -255,17 +243,12 @@ TABLE = re.compile(r"^(```text (\w+)\n)(.*?)\n(```)$", re.DOTALL | re.MULTILINE)
 def main():
     with open(PAGE, encoding="utf-8") as f:
         page = f.read()
-    loaded = [node for node in heap_nodes() if "carveout" in node]
-    added = not loaded and add_carveout()
     subprocess.run(["modprobe", "zcbuf_importer"], check=True)
     set_up_tracer()
     try:
         tables = measure()
     finally:
         stop_tracer()
-        if added:
-            subprocess.run(["modprobe", "-r", "zcbuf"], check=True)
-            subprocess.run(["modprobe", "zcbuf"], check=True)
     unmeasured = [heap for heap in HEAPS.values() if heap not in tables["facts"][1]]
     for name, (_, heaps) in tables.items():
         unmeasured += [f"{heap} ({name})" for heap in tables["facts"][1] if heap not in heaps]

@@ -270,15 +270,20 @@ write_qemu() {
 	version=$(version_of "$kernel")
 	[[ $kernel != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
 	local share=security_model=none,multidevs=remap
+	# RAM for carveouts, see init; fresh pages are as they were, so that what we fail to clear is seen
+	local memory='memmap=16M$0x60000000 iomem=relaxed init_on_alloc=0'
 	# shellcheck disable=SC2054 # the commas are QEMU's
 	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${accel[@]}" -cpu 'max,la57=off' -smp 2 -m 3G
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
-		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
+		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
 		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
 		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
 		-chardev 'socket,id=monitor,path=monitor,server=on,wait=off' -mon 'chardev=monitor,mode=control'
 		-chardev socket,id=asker,path=monitor -device 'virtserialport,chardev=asker,name=monitor'
+		# a device whose memory is a file here
+		-object memory-backend-file,id=ivshmem,share=on,mem-path=ivshmem,size=16M
+		-device ivshmem-plain,memdev=ivshmem,addr=0x10
 		-drive "file=${guest//,/,,}/boot/scratch.img,if=virtio,format=raw,cache=unsafe,snapshot=on"
 		-virtfs "local,path=${guest//,/,,},mount_tag=root,readonly=on,$share"
 		-virtfs "local,path=root,mount_tag=project,readonly=on,$share"
