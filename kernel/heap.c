@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Heaps: where memory comes from, and their device nodes. */
+/* Heaps: where memory comes from, and what an open node of one is. */
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
 #include "compat.h"
 #include "internal.h"
-
-#define MAX_HEAPS	16
 
 /* Offsets for mmap() in pages. 32 bits are what a 32-bit program can ask for. */
 #define MAX_FILE_PAGES	((u64)U32_MAX)
@@ -28,8 +26,7 @@ struct zcbuf_file {
 	unsigned long next;
 };
 
-static dev_t zcbuf_devt;
-static struct zcbuf_heap *zcbuf_heaps[MAX_HEAPS];
+static struct zcbuf_heap *zcbuf_heaps[ZCBUF_MAX_HEAPS];
 static unsigned int zcbuf_nr_heaps;
 
 static void zcbuf_file_release(struct kref *ref)
@@ -124,14 +121,17 @@ struct zcbuf_heap *zcbuf_file_heap(struct zcbuf_file *zfile)
 
 static int zcbuf_heap_open(struct inode *inode, struct file *file)
 {
+	struct zcbuf_heap *heap = zcbuf_heap_at(iminor(inode) - ZCBUF_FIRST_HEAP_MINOR);
 	struct zcbuf_file *zfile;
 
+	if (!heap)
+		return -ENXIO;
 	zfile = kzalloc_obj(*zfile, GFP_KERNEL_ACCOUNT);
 	if (!zfile)
 		return -ENOMEM;
 	kref_init(&zfile->ref);
 	mutex_init(&zfile->lock);
-	zfile->heap = container_of(inode->i_cdev, struct zcbuf_heap, cdev);
+	zfile->heap = heap;
 	zfile->buffers = RB_ROOT;
 	zfile->next = 1;
 	file->private_data = zfile;
@@ -168,27 +168,13 @@ static int zcbuf_heap_mmap(struct file *file, struct vm_area_struct *vma)
 	return err;
 }
 
-static const struct file_operations zcbuf_heap_fops = {
+const struct file_operations zcbuf_heap_fops = {
 	.owner		= THIS_MODULE,
 	.open		= zcbuf_heap_open,
 	.release	= zcbuf_heap_release,
 	.mmap		= zcbuf_heap_mmap,
 	.unlocked_ioctl	= zcbuf_heap_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
-};
-
-/* @mode is NULL when the node is removed. */
-static char *zcbuf_heap_devnode(zcbuf_devnode_device *dev, umode_t *mode)
-{
-	if (mode)
-		*mode = 0660;
-	return kasprintf(GFP_KERNEL, "dma_heap/%s", dev_name(dev));
-}
-
-/* Mainline's "dma_heap" class is taken where the kernel has heaps of its own. */
-static struct class zcbuf_heap_class = {
-	.name		= "zcbuf_heap",
-	.devnode	= zcbuf_heap_devnode,
 };
 
 u64 zcbuf_heap_max_size(const struct zcbuf_heap *heap)
@@ -201,51 +187,16 @@ struct zcbuf_heap *zcbuf_heap_at(unsigned int index)
 	return index < zcbuf_nr_heaps ? zcbuf_heaps[index] : NULL;
 }
 
-/** zcbuf_heap_register() - make a heap visible. Heaps come while the module loads only. */
+/** zcbuf_heap_register() - add a heap. It is seen when the module has loaded, not before. */
 int zcbuf_heap_register(struct zcbuf_heap *heap)
 {
-	dev_t devt = MKDEV(MAJOR(zcbuf_devt), zcbuf_nr_heaps);
-	struct device *dev;
-	int err;
+	unsigned int i;
 
-	if (zcbuf_nr_heaps == MAX_HEAPS)
+	if (zcbuf_nr_heaps == ZCBUF_MAX_HEAPS)
 		return -ENOSPC;
-	cdev_init(&heap->cdev, &zcbuf_heap_fops);
-	heap->cdev.owner = THIS_MODULE;
-	err = cdev_add(&heap->cdev, devt, 1);
-	if (err)
-		return err;
-	dev = device_create(&zcbuf_heap_class, NULL, devt, NULL, "%s", heap->name);
-	if (IS_ERR(dev)) {
-		cdev_del(&heap->cdev);
-		return PTR_ERR(dev);
-	}
+	for (i = 0; i < zcbuf_nr_heaps; i++)
+		if (!strcmp(zcbuf_heaps[i]->name, heap->name))
+			return -EBUSY;
 	zcbuf_heaps[zcbuf_nr_heaps++] = heap;
 	return 0;
-}
-
-int zcbuf_heap_init(void)
-{
-	int err;
-
-	err = alloc_chrdev_region(&zcbuf_devt, 0, MAX_HEAPS, "zcbuf_heap");
-	if (err)
-		return err;
-	err = class_register(&zcbuf_heap_class);
-	if (err)
-		unregister_chrdev_region(zcbuf_devt, MAX_HEAPS);
-	return err;
-}
-
-/** zcbuf_heap_exit() - unregister all heaps. No buffer and no open node is left. */
-void zcbuf_heap_exit(void)
-{
-	while (zcbuf_nr_heaps) {
-		struct zcbuf_heap *heap = zcbuf_heaps[--zcbuf_nr_heaps];
-
-		device_destroy(&zcbuf_heap_class, heap->cdev.dev);
-		cdev_del(&heap->cdev);
-	}
-	class_unregister(&zcbuf_heap_class);
-	unregister_chrdev_region(zcbuf_devt, MAX_HEAPS);
 }

@@ -198,8 +198,11 @@ static int zcbuf_carveout_add(const char *name, phys_addr_t base, size_t size, b
 	if (err)
 		goto destroy;
 	err = zcbuf_heap_register(&c->heap);
-	if (err)
+	if (err) {
+		pr_err("zcbuf: carveout %s: %s\n", name,
+		       err == -EBUSY ? "there is one already" : "there are too many heaps");
 		goto destroy;
+	}
 	list_add_tail(&c->link, &zcbuf_carveouts);
 	return 0;
 
@@ -239,7 +242,8 @@ static int zcbuf_carveout_add_bar(const char *name, int bar, unsigned int domain
 
 	pdev = pci_get_domain_bus_and_slot(domain, bus, devfn);
 	if (!pdev) {
-		pr_err("zcbuf: carveout %s: no such PCI device\n", name);
+		pr_err("zcbuf: carveout %s: no PCI device %04x:%02x:%02x.%x\n", name, domain,
+		       bus, PCI_SLOT(devfn), PCI_FUNC(devfn));
 		return -ENODEV;
 	}
 	if (bar < 0 || bar >= PCI_STD_NUM_BARS ||
@@ -288,7 +292,7 @@ static int zcbuf_carveout_parse(const char *spec, char *copy)
 	if (*end)
 		goto malformed;
 	base = memparse(where, &end);
-	if (*end || !size || base + size < base || base + size > SIZE_MAX)
+	if (*end || end == where || !size || base + size < base || base + size > SIZE_MAX)
 		goto malformed;
 	return zcbuf_carveout_add_ram(name, base, size, wc);
 

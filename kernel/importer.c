@@ -169,6 +169,7 @@ static void importer_report(struct importer *imp, struct zcbuf_importer_map *map
 		map->max_segment = max(map->max_segment, len);
 	}
 	map->alignment = addresses & -addresses;
+	map->address = sg_dma_address(imp->sgt->sgl);
 }
 
 static long importer_unmap(struct importer *imp)

@@ -57,6 +57,7 @@ struct zcbuf_importer_attach {
  * @length: out: bytes in all segments
  * @max_segment: out: bytes in the largest one
  * @alignment: out: the largest power of two that all their addresses are multiples of
+ * @address: out: where the first one begins for the device
  */
 struct zcbuf_importer_map {
 	__u32 direction;
@@ -70,6 +71,7 @@ struct zcbuf_importer_map {
 	__u64 length;
 	__u64 max_segment;
 	__u64 alignment;
+	__u64 address;
 };
 
 /**

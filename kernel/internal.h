@@ -14,7 +14,6 @@
 #define ZCBUF_INTERNAL_H
 
 #include <linux/atomic.h>
-#include <linux/cdev.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
 #include <linux/iosys-map.h>
@@ -70,7 +69,7 @@ struct zcbuf_heap_ops {
 };
 
 /**
- * struct zcbuf_heap - where memory comes from, and its device node
+ * struct zcbuf_heap - where memory comes from
  * @ops: how it works
  * @name: name of the node in /dev/dma_heap/
  * @kind: &enum zcbuf_heap_kind
@@ -80,7 +79,6 @@ struct zcbuf_heap_ops {
  * @max_alignment: bytes
  * @used_bytes: in living buffers
  * @used_buffers: living buffers
- * @cdev: the node
  */
 struct zcbuf_heap {
 	const struct zcbuf_heap_ops *ops;
@@ -92,7 +90,6 @@ struct zcbuf_heap {
 	u64 max_alignment;
 	atomic64_t used_bytes;
 	atomic64_t used_buffers;
-	struct cdev cdev;
 };
 
 /**
@@ -145,9 +142,17 @@ struct zcbuf_view {
 	bool device_read_only;
 };
 
+/* node.c */
+int zcbuf_nodes_init(void);
+void zcbuf_nodes_exit(void);
+
 /* heap.c */
-int zcbuf_heap_init(void);
-void zcbuf_heap_exit(void);
+#define ZCBUF_MAX_HEAPS		16
+/* Heap number 0 has this minor number, and the control node the one below. */
+#define ZCBUF_FIRST_HEAP_MINOR	1
+
+extern const struct file_operations zcbuf_heap_fops;
+
 int zcbuf_heap_register(struct zcbuf_heap *heap);
 struct zcbuf_heap *zcbuf_heap_at(unsigned int index);
 u64 zcbuf_heap_max_size(const struct zcbuf_heap *heap);
@@ -191,8 +196,8 @@ void zcbuf_attachments_sync_for_device(struct zcbuf_buffer *buf, size_t offset,
 unsigned int zcbuf_attachments_count(struct zcbuf_buffer *buf);
 
 /* ioctl.c */
-int zcbuf_control_init(void);
-void zcbuf_control_exit(void);
+extern const struct file_operations zcbuf_control_fops;
+
 long zcbuf_heap_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* chunk.c */

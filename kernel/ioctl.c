@@ -4,7 +4,6 @@
 #include <linux/dma-buf.h>
 #include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/uaccess.h>
 #include <uapi/linux/dma-heap.h>
@@ -332,26 +331,9 @@ static long zcbuf_control_ioctl(struct file *file, unsigned int cmd, unsigned lo
 	}
 }
 
-static const struct file_operations zcbuf_control_fops = {
+const struct file_operations zcbuf_control_fops = {
 	.owner		= THIS_MODULE,
+	.open		= nonseekable_open,
 	.unlocked_ioctl	= zcbuf_control_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 };
-
-/* Open to everybody: it works on what the caller holds already. */
-static struct miscdevice zcbuf_control = {
-	.minor	= MISC_DYNAMIC_MINOR,
-	.name	= "zcbuf",
-	.mode	= 0666,
-	.fops	= &zcbuf_control_fops,
-};
-
-int zcbuf_control_init(void)
-{
-	return misc_register(&zcbuf_control);
-}
-
-void zcbuf_control_exit(void)
-{
-	misc_deregister(&zcbuf_control);
-}

@@ -46,7 +46,8 @@ static int __init zcbuf_heaps_check(void)
 			if (!strcmp(heaps[i], zcbuf_heap_inits[known].name))
 				break;
 		if (known == ARRAY_SIZE(zcbuf_heap_inits)) {
-			pr_err("zcbuf: heaps=%s: there is no such heap\n", heaps[i]);
+			pr_err("zcbuf: heaps=%s: no such heap; there are system, system-wc, contig, coherent and vmalloc\n",
+			       heaps[i]);
 			return -EINVAL;
 		}
 	}
@@ -55,46 +56,44 @@ static int __init zcbuf_heaps_check(void)
 
 static void zcbuf_heaps_exit(void)
 {
-	zcbuf_heap_exit();
 	zcbuf_carveout_exit();
 	zcbuf_coherent_exit();
 }
 
-static int __init zcbuf_init(void)
+static int __init zcbuf_heaps_init(void)
 {
 	unsigned int i;
 	int err;
 
-	err = zcbuf_heaps_check();
-	if (err)
-		return err;
-	err = zcbuf_heap_init();
-	if (err)
-		return err;
 	for (i = 0; i < ARRAY_SIZE(zcbuf_heap_inits); i++) {
 		if (!zcbuf_heap_wanted(zcbuf_heap_inits[i].name))
 			continue;
 		err = zcbuf_heap_inits[i].init();
 		/* A heap that this machine cannot have is no failure unless asked for. */
 		if (err && (nr_heaps || err != -EOPNOTSUPP))
-			goto fail;
+			return err;
 	}
-	err = zcbuf_carveout_init();
-	if (err)
-		goto fail;
-	err = zcbuf_control_init();
-	if (err)
-		goto fail;
-	return 0;
+	return zcbuf_carveout_init();
+}
 
-fail:
-	zcbuf_heaps_exit();
+static int __init zcbuf_init(void)
+{
+	int err;
+
+	err = zcbuf_heaps_check();
+	if (err)
+		return err;
+	err = zcbuf_heaps_init();
+	if (!err)
+		err = zcbuf_nodes_init();
+	if (err)
+		zcbuf_heaps_exit();
 	return err;
 }
 
 static void __exit zcbuf_exit(void)
 {
-	zcbuf_control_exit();
+	zcbuf_nodes_exit();
 	zcbuf_heaps_exit();
 }
 

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The device nodes: /dev/zcbuf, and one for each heap.
+ *
+ * Somebody may open a node as soon as there is one, and nobody waits for him when loading
+ * fails after that. So all nodes get their life at once, as the last thing of all.
+ */
+#include <linux/cdev.h>
+#include <linux/device.h>
+#include <linux/fs.h>
+
+#include "compat.h"
+#include "internal.h"
+
+#define MINORS	(ZCBUF_FIRST_HEAP_MINOR + ZCBUF_MAX_HEAPS)
+
+static dev_t zcbuf_devt;
+static struct cdev zcbuf_cdev;
+
+static int zcbuf_node_open(struct inode *inode, struct file *file)
+{
+	bool control = iminor(inode) < ZCBUF_FIRST_HEAP_MINOR;
+
+	replace_fops(file, fops_get(control ? &zcbuf_control_fops : &zcbuf_heap_fops));
+	return file->f_op->open(inode, file);
+}
+
+static const struct file_operations zcbuf_node_fops = {
+	.owner	= THIS_MODULE,
+	.open	= zcbuf_node_open,
+};
+
+/*
+ * The control node is open to everybody: it works on what the caller holds already. Heaps
+ * are where programs look for them. @mode is NULL when the node is removed.
+ */
+static char *zcbuf_devnode(zcbuf_devnode_device *dev, umode_t *mode)
+{
+	bool control = MINOR(dev->devt) < ZCBUF_FIRST_HEAP_MINOR;
+
+	if (mode)
+		*mode = control ? 0666 : 0660;
+	return kasprintf(GFP_KERNEL, "%s%s", control ? "" : "dma_heap/", dev_name(dev));
+}
+
+/* Mainline's class "dma_heap" is taken where the kernel has heaps of its own. */
+static struct class zcbuf_class = {
+	.name		= "zcbuf",
+	.devnode	= zcbuf_devnode,
+};
+
+static int zcbuf_node_create(unsigned int minor, const char *name)
+{
+	return PTR_ERR_OR_ZERO(device_create(&zcbuf_class, NULL,
+					     MKDEV(MAJOR(zcbuf_devt), minor), NULL, "%s",
+					     name));
+}
+
+static void zcbuf_nodes_destroy(void)
+{
+	unsigned int minor;
+
+	for (minor = 0; minor < MINORS; minor++)
+		device_destroy(&zcbuf_class, MKDEV(MAJOR(zcbuf_devt), minor));
+	class_unregister(&zcbuf_class);
+	unregister_chrdev_region(zcbuf_devt, MINORS);
+}
+
+/** zcbuf_nodes_init() - make nodes for all heaps. Nothing may fail after this. */
+int __init zcbuf_nodes_init(void)
+{
+	struct zcbuf_heap *heap;
+	unsigned int i;
+	int err;
+
+	err = alloc_chrdev_region(&zcbuf_devt, 0, MINORS, "zcbuf");
+	if (err)
+		return err;
+	err = class_register(&zcbuf_class);
+	if (err) {
+		unregister_chrdev_region(zcbuf_devt, MINORS);
+		return err;
+	}
+	err = zcbuf_node_create(0, "zcbuf");
+	for (i = 0; !err && (heap = zcbuf_heap_at(i)); i++)
+		err = zcbuf_node_create(ZCBUF_FIRST_HEAP_MINOR + i, heap->name);
+	if (!err) {
+		cdev_init(&zcbuf_cdev, &zcbuf_node_fops);
+		zcbuf_cdev.owner = THIS_MODULE;
+		err = cdev_add(&zcbuf_cdev, zcbuf_devt, MINORS);
+	}
+	if (err)
+		zcbuf_nodes_destroy();
+	return err;
+}
+
+/** zcbuf_nodes_exit() - remove all nodes. None is open. */
+void zcbuf_nodes_exit(void)
+{
+	cdev_del(&zcbuf_cdev);
+	zcbuf_nodes_destroy();
+}
