@@ -123,6 +123,23 @@ static struct zcbuf_heap zcbuf_coherent = {
 	.max_alignment	= ZCBUF_BUDDY_SIZE,
 };
 
+/*
+ * CMA is nobody's share of memory, so what the DMA API takes from there is not charged, and
+ * aligned no further than this. Where it cannot be known whether there is CMA, there may be.
+ */
+static void zcbuf_coherent_consider_cma(void)
+{
+#ifdef CONFIG_DMA_CMA
+#ifdef ZCBUF_HAVE_CMA
+	if (!dev_get_cma_area(NULL))
+		return;
+#endif
+	zcbuf_coherent.capabilities &= ~ZCBUF_HEAP_CAP_CHARGED;
+	zcbuf_coherent.max_alignment = min_t(u64, zcbuf_coherent.max_alignment,
+					     PAGE_SIZE << CONFIG_CMA_ALIGNMENT);
+#endif
+}
+
 static struct platform_device *zcbuf_coherent_device(int id, u64 mask)
 {
 	struct platform_device *pdev;
@@ -155,6 +172,7 @@ int __init zcbuf_coherent_init(void)
 	}
 	if (!dev_is_dma_coherent(&zcbuf_coherent_dev->dev))
 		zcbuf_coherent.cache_mode = ZCBUF_WRITE_COMBINED;
+	zcbuf_coherent_consider_cma();
 	err = zcbuf_heap_register(&zcbuf_coherent);
 	if (err)
 		goto unregister32;
