@@ -185,7 +185,7 @@ static void the_device_has_it(const struct heap *heap)
 
 static void test(const struct heap *heap)
 {
-	if (heap->is.kind != ZCBUF_HEAP_CARVEOUT)
+	if (heap->is.kind != ZCBUF_HEAP_CARVEOUT || !importable(heap))
 		return;
 	first_fits(heap, !strcmp(heap->name, "zcbuf-carveout-ram") ? 100000 : 10000);
 	if (!strcmp(heap->name, "zcbuf-carveout-bar"))

@@ -40,7 +40,8 @@ int main(void)
 		pause_ms(50); /* closed files are put a little later */
 		ok(unload("zcbuf") < 0 && (errno == EBUSY || errno == EWOULDBLOCK),
 		   "the module stays while a device is attached");
-		ok(map_device(dev, TO_DEVICE) == 0, "and the device maps");
+		if (!bounces_all()) /* where some heaps cannot be mapped */
+			ok(map_device(dev, TO_DEVICE) == 0, "and the device maps");
 		ok(unload("zcbuf") < 0 && (errno == EBUSY || errno == EWOULDBLOCK),
 		   "the module stays while a device has a mapping");
 		close(dev);

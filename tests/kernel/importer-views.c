@@ -197,6 +197,8 @@ static void test(const struct heap *heap)
 {
 	struct held before = held(heap);
 
+	if (!importable(heap))
+		return;
 	ranges(heap);
 	vmaps(heap);
 	read_only(heap);

@@ -172,6 +172,23 @@ static inline bool bounces_all(void)
 	       strstr(text, "swiotlb=force");
 }
 
+/* Can devices map it at all? Where all is bounced, memory without pages cannot be mapped. */
+static inline bool importable(const struct heap *heap)
+{
+	int fd, dev;
+
+	if (heap_has_pages(heap) || !bounces_all())
+		return true;
+	fd = must_alloc(heap, PAGE);
+	dev = device();
+	if (attach(dev, heap, fd, 64, 0))
+		bail("%s: attach: %s", heap->name, strerror(errno));
+	is_errno(map_device(dev, TO_DEVICE), EIO, "%s: it is not bounced", heap->name);
+	close(dev);
+	close(fd);
+	return false;
+}
+
 /* Bounce buffers in use, in slots of 2 KiB, or -1 if the kernel does not tell. */
 static inline long bounce_slots(void)
 {
