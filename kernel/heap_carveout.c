@@ -227,7 +227,7 @@ static int zcbuf_carveout_add_ram(const char *name, u64 base, u64 size, bool wc)
 	/* Reserved from one end to the other, so that no part of it is anybody's memory. */
 	if (region_intersects(base, size, IORESOURCE_MEM, IORES_DESC_RESERVED) !=
 	    REGION_INTERSECTS) {
-		pr_err("zcbuf: carveout %s: %#llx bytes at %#llx are not reserved (boot with memmap=SIZE$ADDRESS)\n",
+		pr_err("zcbuf: carveout %s: %#llx bytes at %#llx are not reserved: boot with memmap=SIZE$ADDRESS, or use a device-tree node\n",
 		       name, size, base);
 		return -EINVAL;
 	}
@@ -323,6 +323,11 @@ static int __init zcbuf_carveout_probe(struct platform_device *pdev)
 	of_node_put(region);
 	if (!mem)
 		return dev_err_probe(&pdev->dev, -EINVAL, "no memory-region\n");
+	if (region_intersects(mem->base, mem->size, IORESOURCE_SYSTEM_RAM,
+			      IORES_DESC_NONE) != REGION_DISJOINT)
+		return dev_err_probe(&pdev->dev, -EINVAL,
+				     "memory-region %s is Linux's, too: it needs no-map\n",
+				     mem->name);
 	return zcbuf_carveout_add(pdev->dev.of_node->name, mem->base, mem->size,
 				  of_property_read_bool(pdev->dev.of_node, "write-combine"),
 				  NULL, 0);

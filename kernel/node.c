@@ -19,9 +19,11 @@ static struct cdev zcbuf_cdev;
 
 static int zcbuf_node_open(struct inode *inode, struct file *file)
 {
-	bool control = iminor(inode) < ZCBUF_FIRST_HEAP_MINOR;
+	const struct file_operations *fops = &zcbuf_heap_fops;
 
-	replace_fops(file, fops_get(control ? &zcbuf_control_fops : &zcbuf_heap_fops));
+	if (iminor(inode) < ZCBUF_FIRST_HEAP_MINOR)
+		fops = &zcbuf_control_fops;
+	replace_fops(file, fops_get(fops));
 	return file->f_op->open(inode, file);
 }
 

@@ -126,7 +126,7 @@ static void syntax(void)
 
 static void regions(void)
 {
-	static const char in_use[] = "are not reserved (boot with memmap=";
+	static const char in_use[] = "are not reserved: boot with memmap=";
 
 	refused("carveout=a:1M@0x10000000", EINVAL, in_use);
 	refused("carveout=a:1M@0x5ff80000", EINVAL, in_use);
