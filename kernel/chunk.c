@@ -15,19 +15,26 @@
  * machines like, and a page is always to be had. An alignment replaces the smaller sizes.
  */
 #define LARGE_ORDER	ilog2(ZCBUF_MAX_CHUNK / PAGE_SIZE)
-#define MEDIUM_ORDER	get_order(SZ_64K)
-#define NR_TIERS	3
+#define MEDIUM_ORDER	(ilog2(SZ_64K) - PAGE_SHIFT)
+
+/*
+ * This part of a buffer may be lost behind its end, if it ends with a large chunk then:
+ * that saves up to 47 small ones, and nobody sees what lies there.
+ */
+#define SLACK_PART	32
 
 /**
  * struct zcbuf_chunks - the memory of a buffer, largest chunks first
+ * @pool: where chunks of the usual orders come from and go to, or NULL
  * @tier: order and number of the chunks of each size
  * @page: first page of each chunk
  */
 struct zcbuf_chunks {
+	struct zcbuf_pool *pool;
 	struct {
 		unsigned int order;
 		unsigned int count;
-	} tier[NR_TIERS];
+	} tier[ZCBUF_TIERS];
 	struct page *page[];
 };
 
@@ -46,62 +53,87 @@ static gfp_t zcbuf_chunks_gfp(struct zcbuf_buffer *buf, bool last_resort)
 	return (gfp | __GFP_NORETRY) & ~__GFP_RECLAIM;
 }
 
-static void zcbuf_chunks_free_list(struct list_head *chunks)
-{
-	struct page *page, *next;
+static const unsigned int zcbuf_chunks_order[ZCBUF_TIERS] = { LARGE_ORDER, MEDIUM_ORDER, 0 };
 
-	list_for_each_entry_safe(page, next, chunks, lru) {
-		list_del(&page->lru);
-		put_page(page);
+/* One chunk of @order, which is that of @tier unless the buffer's alignment is larger. */
+static struct page *zcbuf_chunks_alloc_one(struct zcbuf_buffer *buf, struct zcbuf_pool *pool,
+					   unsigned int tier, unsigned int order, bool last)
+{
+	gfp_t gfp = zcbuf_chunks_gfp(buf, last);
+	struct page *page = NULL;
+
+	if (pool && order == zcbuf_chunks_order[tier])
+		page = zcbuf_pool_take(pool, tier);
+	if (page)
+		return page;
+	page = alloc_pages(gfp, order);
+	if (!page && last && pool) {
+		/* Reclaim cannot take away the one that is just being zeroed. */
+		zcbuf_pool_wait();
+		page = alloc_pages(gfp, order);
 	}
+	return page;
+}
+
+/* Collect chunks for @buf on @list, and say how many of which order there are. */
+static int zcbuf_chunks_fill(struct zcbuf_buffer *buf, struct zcbuf_pool *pool,
+			     struct list_head *list, unsigned int *orders, unsigned int *counts)
+{
+	const unsigned int min_order = ilog2(buf->alignment) - PAGE_SHIFT;
+	unsigned long left = buf->size >> PAGE_SHIFT;
+	unsigned int tier;
+
+	for (tier = 0; tier < ZCBUF_TIERS; tier++) {
+		bool last = zcbuf_chunks_order[tier] <= min_order || tier == ZCBUF_TIERS - 1;
+		unsigned int order = max(zcbuf_chunks_order[tier], min_order);
+		unsigned long slack = tier ? 0 : (buf->size >> PAGE_SHIFT) / SLACK_PART;
+
+		orders[tier] = order;
+		while (left && left + slack >= 1UL << order) {
+			struct page *page;
+
+			if (fatal_signal_pending(current))
+				return -EINTR;
+			page = zcbuf_chunks_alloc_one(buf, pool, tier, order, last);
+			if (!page && last)
+				return -ENOMEM;
+			if (!page)
+				break;
+			list_add_tail(&page->lru, list);
+			left -= min(left, 1UL << order);
+			counts[tier]++;
+			cond_resched();
+		}
+	}
+	return 0;
 }
 
 int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 {
-	const unsigned int min_order = ilog2(buf->alignment) - PAGE_SHIFT;
-	const unsigned int orders[NR_TIERS] = {
-		max_t(unsigned int, LARGE_ORDER, min_order),
-		max_t(unsigned int, MEDIUM_ORDER, min_order),
-		min_order,
-	};
-	unsigned long left = buf->size >> PAGE_SHIFT;
-	unsigned int count[NR_TIERS] = { }, tier = 0, nr = 0;
+	unsigned int orders[ZCBUF_TIERS], counts[ZCBUF_TIERS] = { }, tier, nr = 0;
+	struct zcbuf_pool *pool = NULL;
 	struct zcbuf_chunks *chunks;
 	struct page *page, *next;
 	LIST_HEAD(list);
 	int err;
 
 	BUILD_BUG_ON(ZCBUF_MAX_CHUNK > ZCBUF_BUDDY_SIZE);
-	while (left) {
-		bool last = orders[tier] == min_order;
-
-		err = -EINTR;
-		if (fatal_signal_pending(current))
-			goto free;
-		page = NULL;
-		if (left >> orders[tier])
-			page = alloc_pages(zcbuf_chunks_gfp(buf, last), orders[tier]);
-		if (page) {
-			list_add_tail(&page->lru, &list);
-			left -= 1UL << orders[tier];
-			count[tier]++;
-			nr++;
-		} else if (!last) {
-			tier++;
-		} else {
-			err = -ENOMEM;
-			goto free;
-		}
-		cond_resched();
-	}
+	if (buf->heap->pooled && !(buf->flags & ZCBUF_ALLOC_DMA32))
+		pool = zcbuf_pool_get();
+	err = zcbuf_chunks_fill(buf, pool, &list, orders, counts);
+	if (err)
+		goto free;
 
 	err = -ENOMEM;
+	for (tier = 0; tier < ZCBUF_TIERS; tier++)
+		nr += counts[tier];
 	chunks = kvmalloc(struct_size(chunks, page, nr), GFP_KERNEL_ACCOUNT);
 	if (!chunks)
 		goto free;
-	for (tier = 0; tier < NR_TIERS; tier++) {
+	chunks->pool = pool;
+	for (tier = 0; tier < ZCBUF_TIERS; tier++) {
 		chunks->tier[tier].order = orders[tier];
-		chunks->tier[tier].count = count[tier];
+		chunks->tier[tier].count = counts[tier];
 	}
 	nr = 0;
 	list_for_each_entry_safe(page, next, &list, lru) {
@@ -112,7 +144,12 @@ int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 	return 0;
 
 free:
-	zcbuf_chunks_free_list(&list);
+	list_for_each_entry_safe(page, next, &list, lru) {
+		list_del(&page->lru);
+		put_page(page);
+	}
+	if (pool)
+		zcbuf_pool_put(pool);
 	return err;
 }
 
@@ -122,14 +159,20 @@ void zcbuf_chunks_free(struct zcbuf_buffer *buf)
 	unsigned int tier, i, nr = 0;
 
 	/*
-	 * Somebody may still have pinned a page, for I/O that is under way. The last
-	 * reference frees the chunk, and only then does its charge end.
+	 * Somebody may still have pinned a page, for I/O that is under way. Such a chunk
+	 * is not for the pool: the last reference frees it, and only then its charge ends.
 	 */
-	for (tier = 0; tier < NR_TIERS; tier++) {
-		for (i = 0; i < chunks->tier[tier].count; i++)
-			put_page(chunks->page[nr++]);
+	for (tier = 0; tier < ZCBUF_TIERS; tier++) {
+		bool pooled = chunks->pool &&
+			      chunks->tier[tier].order == zcbuf_chunks_order[tier];
+
+		for (i = 0; i < chunks->tier[tier].count; i++, nr++)
+			if (!pooled || !zcbuf_pool_give(chunks->pool, tier, chunks->page[nr]))
+				put_page(chunks->page[nr]);
 		cond_resched();
 	}
+	if (chunks->pool)
+		zcbuf_pool_put(chunks->pool);
 	kvfree(chunks);
 }
 
@@ -139,7 +182,7 @@ struct page *zcbuf_chunks_page(struct zcbuf_buffer *buf, unsigned long index,
 	struct zcbuf_chunks *chunks = buf->memory;
 	unsigned int tier, nr = 0;
 
-	for (tier = 0; tier < NR_TIERS - 1; tier++) {
+	for (tier = 0; tier < ZCBUF_TIERS - 1; tier++) {
 		unsigned long pages = (unsigned long)chunks->tier[tier].count <<
 				      chunks->tier[tier].order;
 

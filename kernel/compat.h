@@ -3,8 +3,11 @@
 #ifndef ZCBUF_COMPAT_H
 #define ZCBUF_COMPAT_H
 
+#include <linux/list_lru.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/shrinker.h>
 #include <linux/slab.h>
 
 #include "probes.h"
@@ -20,6 +23,80 @@ static inline void vm_flags_mod(struct vm_area_struct *vma, vm_flags_t set,
 	vma->vm_flags = (vma->vm_flags | set) & ~clear;
 }
 #endif
+
+#ifndef ZCBUF_HAVE_LIST_LRU_ADD_OBJ
+/* The caller keeps the memory cgroup of the item alive for as long as it takes. */
+static inline bool list_lru_add_obj(struct list_lru *lru, struct list_head *item)
+{
+	bool added;
+
+	rcu_read_lock();
+	added = list_lru_add(lru, item);
+	rcu_read_unlock();
+	return added;
+}
+
+static inline bool list_lru_del_obj(struct list_lru *lru, struct list_head *item)
+{
+	bool deleted;
+
+	rcu_read_lock();
+	deleted = list_lru_del(lru, item);
+	rcu_read_unlock();
+	return deleted;
+}
+#endif
+
+/* Under the RCU lock. */
+static inline struct mem_cgroup *zcbuf_page_memcg(struct page *page)
+{
+#ifdef ZCBUF_HAVE_FOLIO_MEMCG_CHECK
+	return folio_memcg_check(page_folio(page));
+#else
+	return page_memcg_check(page);
+#endif
+}
+
+typedef unsigned long (*zcbuf_shrinker_fn)(struct shrinker *shrinker,
+					   struct shrink_control *sc);
+
+static inline struct shrinker *
+zcbuf_shrinker_register(const char *name, unsigned int flags, zcbuf_shrinker_fn count,
+			zcbuf_shrinker_fn scan)
+{
+	struct shrinker *shrinker;
+
+#ifdef ZCBUF_HAVE_SHRINKER_ALLOC
+	shrinker = shrinker_alloc(flags, "%s", name);
+#else
+	shrinker = kzalloc(sizeof(*shrinker), GFP_KERNEL);
+#endif
+	if (!shrinker)
+		return NULL;
+	shrinker->count_objects = count;
+	shrinker->scan_objects = scan;
+	shrinker->seeks = DEFAULT_SEEKS;
+#ifdef ZCBUF_HAVE_SHRINKER_ALLOC
+	shrinker_register(shrinker);
+#else
+	shrinker->flags = flags;
+	if (register_shrinker(shrinker, "%s", name)) {
+		kfree(shrinker);
+		return NULL;
+	}
+#endif
+	return shrinker;
+}
+
+static inline void zcbuf_shrinker_unregister(struct shrinker *shrinker)
+{
+#ifdef ZCBUF_HAVE_SHRINKER_ALLOC
+	shrinker_free(shrinker);
+#else
+	unregister_shrinker(shrinker);
+	kfree(shrinker);
+#endif
+}
 
 #ifdef ZCBUF_HAVE_CONST_DEVNODE
 #define zcbuf_devnode_device const struct device

@@ -18,6 +18,7 @@ static struct zcbuf_heap zcbuf_system = {
 	.capabilities	= ZCBUF_HEAP_CAP_PIN | ZCBUF_HEAP_CAP_VMAP | ZCBUF_HEAP_CAP_CHARGED |
 			  ZCBUF_HEAP_CAP_DMA32,
 	.max_alignment	= ZCBUF_MAX_CHUNK,
+	.pooled		= true,
 };
 
 int __init zcbuf_system_init(void)

@@ -7,8 +7,9 @@
  * A buffer is reference-counted: each view, and each mapping made through a heap node,
  * holds one reference. Views of one buffer share its memory and its fences.
  *
- * Locks, outermost first: mmap_lock, dma_resv, &zcbuf_buffer.lock, &zcbuf_file.lock.
- * Nothing allocates or copies to user space under the inner two.
+ * Locks, outermost first: mmap_lock, dma_resv, &zcbuf_buffer.lock, &zcbuf_file.lock, and
+ * those of pool.c, which reclaim takes as well. Nothing allocates or copies to user space
+ * from &zcbuf_buffer.lock on.
  */
 #ifndef ZCBUF_INTERNAL_H
 #define ZCBUF_INTERNAL_H
@@ -77,6 +78,7 @@ struct zcbuf_heap_ops {
  * @capabilities: ZCBUF_HEAP_CAP_* bits
  * @max_size: bytes of the largest buffer, 0 for all that memory could hold
  * @max_alignment: bytes
+ * @pooled: chunks go back to a pool
  * @used_bytes: in living buffers
  * @used_buffers: living buffers
  */
@@ -88,6 +90,7 @@ struct zcbuf_heap {
 	u64 capabilities;
 	u64 max_size;
 	u64 max_alignment;
+	bool pooled;
 	atomic64_t used_bytes;
 	atomic64_t used_buffers;
 };
@@ -207,10 +210,26 @@ long zcbuf_heap_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 /* What one page table entry maps. */
 #define ZCBUF_MAX_CHUNK		PMD_SIZE
 
+/* Sizes of chunks: what one page table entry maps, what a small one likes, a page. */
+#define ZCBUF_TIERS		3
+
 int zcbuf_chunks_alloc(struct zcbuf_buffer *buf);
 void zcbuf_chunks_free(struct zcbuf_buffer *buf);
 struct page *zcbuf_chunks_page(struct zcbuf_buffer *buf, unsigned long index,
 			       unsigned long *run);
+
+/* pool.c */
+struct zcbuf_pool;
+struct zcbuf_pool *zcbuf_pool_get(void);
+void zcbuf_pool_put(struct zcbuf_pool *pool);
+struct page *zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier);
+void zcbuf_pool_wait(void);
+bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *page);
+u64 zcbuf_pool_bytes(void);
+u64 zcbuf_pool_get_limit(void);
+void zcbuf_pool_set_limit(u64 bytes);
+int zcbuf_pool_init(void);
+void zcbuf_pool_exit(void);
 
 /* heap_*.c: each registers its heap, or says why it cannot */
 int zcbuf_system_init(void);

@@ -83,11 +83,16 @@ static int __init zcbuf_init(void)
 	err = zcbuf_heaps_check();
 	if (err)
 		return err;
+	err = zcbuf_pool_init();
+	if (err)
+		return err;
 	err = zcbuf_heaps_init();
 	if (!err)
 		err = zcbuf_nodes_init();
-	if (err)
+	if (err) {
 		zcbuf_heaps_exit();
+		zcbuf_pool_exit();
+	}
 	return err;
 }
 
@@ -95,6 +100,7 @@ static void __exit zcbuf_exit(void)
 {
 	zcbuf_nodes_exit();
 	zcbuf_heaps_exit();
+	zcbuf_pool_exit();
 }
 
 module_init(zcbuf_init);

@@ -8,6 +8,8 @@
 #include <linux/cdev.h>
 #include <linux/device.h>
 #include <linux/fs.h>
+#include <linux/kernel.h>
+#include <linux/sysfs.h>
 
 #include "compat.h"
 #include "internal.h"
@@ -51,11 +53,52 @@ static struct class zcbuf_class = {
 	.devnode	= zcbuf_devnode,
 };
 
-static int zcbuf_node_create(unsigned int minor, const char *name)
+static ssize_t pool_bytes_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return PTR_ERR_OR_ZERO(device_create(&zcbuf_class, NULL,
-					     MKDEV(MAJOR(zcbuf_devt), minor), NULL, "%s",
-					     name));
+	return sysfs_emit(buf, "%llu\n", zcbuf_pool_bytes());
+}
+static DEVICE_ATTR_RO(pool_bytes);
+
+static ssize_t pool_limit_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", zcbuf_pool_get_limit());
+}
+
+static ssize_t pool_limit_store(struct device *dev, struct device_attribute *attr,
+				const char *buf, size_t count)
+{
+	u64 bytes;
+	int err = kstrtou64(buf, 0, &bytes);
+
+	if (err)
+		return err;
+	zcbuf_pool_set_limit(bytes);
+	return count;
+}
+static DEVICE_ATTR_RW(pool_limit);
+
+static struct attribute *zcbuf_pool_attrs[] = {
+	&dev_attr_pool_bytes.attr,
+	&dev_attr_pool_limit.attr,
+	NULL
+};
+
+static const struct attribute_group zcbuf_pool_group = {
+	.attrs	= zcbuf_pool_attrs,
+};
+
+static const struct attribute_group *zcbuf_pool_groups[] = {
+	&zcbuf_pool_group,
+	NULL
+};
+
+static int zcbuf_node_create(unsigned int minor, const char *name, bool pooled)
+{
+	const struct attribute_group **groups = pooled ? zcbuf_pool_groups : NULL;
+
+	return PTR_ERR_OR_ZERO(device_create_with_groups(&zcbuf_class, NULL,
+							 MKDEV(MAJOR(zcbuf_devt), minor),
+							 NULL, groups, "%s", name));
 }
 
 static void zcbuf_nodes_destroy(void)
@@ -83,9 +126,9 @@ int __init zcbuf_nodes_init(void)
 		unregister_chrdev_region(zcbuf_devt, MINORS);
 		return err;
 	}
-	err = zcbuf_node_create(0, "zcbuf");
+	err = zcbuf_node_create(0, "zcbuf", false);
 	for (i = 0; !err && (heap = zcbuf_heap_at(i)); i++)
-		err = zcbuf_node_create(ZCBUF_FIRST_HEAP_MINOR + i, heap->name);
+		err = zcbuf_node_create(ZCBUF_FIRST_HEAP_MINOR + i, heap->name, heap->pooled);
 	if (!err) {
 		cdev_init(&zcbuf_cdev, &zcbuf_node_fops);
 		zcbuf_cdev.owner = THIS_MODULE;

@@ -52,6 +52,24 @@ char *f(const struct device *dev, umode_t *mode) { return NULL; }
 struct class c = { .devnode = f };
 EOF
 
+probe ZCBUF_HAVE_LIST_LRU_ADD_OBJ <<EOF
+#include <linux/list_lru.h>
+bool f(struct list_lru *lru, struct list_head *item);
+bool f(struct list_lru *lru, struct list_head *item) { return list_lru_add_obj(lru, item); }
+EOF
+
+probe ZCBUF_HAVE_SHRINKER_ALLOC <<EOF
+#include <linux/shrinker.h>
+struct shrinker *f(void);
+struct shrinker *f(void) { return shrinker_alloc(0, "name"); }
+EOF
+
+probe ZCBUF_HAVE_FOLIO_MEMCG_CHECK <<EOF
+#include <linux/memcontrol.h>
+struct mem_cgroup *f(struct page *page);
+struct mem_cgroup *f(struct page *page) { return folio_memcg_check(page_folio(page)); }
+EOF
+
 probe ZCBUF_HAVE_BARE_IMPORT_NS <<EOF
 #include <linux/module.h>
 MODULE_IMPORT_NS(DMA_BUF);

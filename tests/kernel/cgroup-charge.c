@@ -3,72 +3,9 @@
  * A buffer is charged to the cgroup of who allocates it, from birth until its memory is freed;
  * whoever else holds it pays nothing. At the limit ALLOC fails and nobody is killed.
  */
-#include "zc.h"
+#include "cgroup.h"
 
-#define ROOT "/sys/fs/cgroup"
 #define SIZE (16 * MiB)
-
-static char own[PATH_MAX]; /* where this process came from */
-
-static const char *in(const char *cgroup, const char *file)
-{
-	static char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), ROOT "/%s/%s", cgroup, file);
-	return path;
-}
-
-static void make(const char *cgroup)
-{
-	if (mkdir(in(cgroup, ""), 0755) && errno != EEXIST)
-		bail("%s: %s", in(cgroup, ""), strerror(errno));
-}
-
-static void enter(const char *cgroup)
-{
-	if (!write_file(in(cgroup, "cgroup.procs"), "0"))
-		bail("cannot enter %s: %s", cgroup, strerror(errno));
-}
-
-static void leave(void)
-{
-	enter(own);
-}
-
-/* Processes that ended are still there for a moment. */
-static bool drop(const char *cgroup)
-{
-	for (int tries = 0; tries < 100; tries++, pause_ms(20))
-		if (rmdir(in(cgroup, "")) == 0)
-			return true;
-	diag("%s: %s", in(cgroup, ""), strerror(errno));
-	return false;
-}
-
-static long long charge(const char *cgroup)
-{
-	char text[32] = "";
-
-	read_file(in(cgroup, "memory.current"), text, sizeof(text));
-	return atoll(text);
-}
-
-static long long event(const char *cgroup, const char *name)
-{
-	return number_in(in(cgroup, "memory.events"), name);
-}
-
-/*
- * Each CPU keeps up to 64 pages of a cgroup's charge at hand, and slab is charged by the page.
- * That is little beside the sizes used here.
- */
-static bool about(long long is, long long should)
-{
-	if (llabs(is - should) <= (long long)MiB)
-		return true;
-	diag("%lld bytes, not about %lld", is, should);
-	return false;
-}
 
 /* SIZE bytes in as many buffers as the heap needs for them. */
 struct some {
@@ -90,10 +27,12 @@ static struct some take(const struct heap *heap, size_t bytes)
 	return some;
 }
 
-static void give_back(struct some *some)
+static void give_back(const struct heap *heap, struct some *some)
 {
 	while (some->count)
 		close(some->fds[--some->count]);
+	/* What the heap keeps for the same cgroup stays charged to it. */
+	pool_drain(heap);
 }
 
 static size_t bytes_in(const struct some *some)
@@ -123,7 +62,7 @@ static void charged_and_uncharged(const struct heap *heap)
 	ok(about(charge("zcbuf-a"), before + SIZE), "%s: and no more when it is used",
 	   heap->name);
 	munmap(memory, MiB);
-	give_back(&some);
+	give_back(heap, &some);
 	ok(about(charge("zcbuf-a"), before), "%s: the charge ends when it is freed",
 	   heap->name);
 	leave();
@@ -148,7 +87,7 @@ static void who_pays(const struct heap *heap)
 	ok(about(charge("zcbuf-a"), before + SIZE) && about(charge("zcbuf-b"), other),
 	   "%s: who allocated it pays, not who uses it", heap->name);
 	munmap(memory, MiB);
-	give_back(&some);
+	give_back(heap, &some);
 	ok(about(charge("zcbuf-a"), before) && about(charge("zcbuf-b"), other),
 	   "%s: nobody when another has freed it", heap->name);
 
@@ -164,7 +103,7 @@ static void who_pays(const struct heap *heap)
 		some = take(heap, SIZE);
 		right = about(charge(payer), payers + SIZE) &&
 			about(charge(idler), idlers) && right;
-		give_back(&some);
+		give_back(heap, &some);
 		right = about(charge(payer), payers) && right;
 	}
 	ok(right, "%s: two cgroups in turn pay for their own only", heap->name);
@@ -187,7 +126,7 @@ static void outlives_its_cgroup(const struct heap *heap)
 	fill(memory, MiB, 3);
 	ok(is_filled(memory, MiB, 3), "%s: which stays as it is", heap->name);
 	munmap(memory, MiB);
-	give_back(&some);
+	give_back(heap, &some);
 	ok(held_as(heap, before), "%s: and is freed as any other", heap->name);
 }
 
@@ -209,7 +148,7 @@ static void limit(const struct heap *heap)
 		some = take(heap, SIZE);
 		if (bytes_in(&some) == SIZE || errno != ENOMEM)
 			_exit(1);
-		give_back(&some);
+		give_back(heap, &some);
 		fd = alloc(heap, 2 * MiB);
 		if (fd < 0)
 			_exit(2);
@@ -219,6 +158,7 @@ static void limit(const struct heap *heap)
 	   "%s: at the limit ALLOC answers ENOMEM, and less can still be had", heap->name);
 	ok(event("zcbuf-a", "max") > 0, "%s: it was the limit", heap->name);
 	ok(event("zcbuf-a", "oom_kill") == 0, "%s: and nobody was killed", heap->name);
+	pool_drain(heap);
 	ok(about(charge("zcbuf-a"), base), "%s: nothing stays charged", heap->name);
 	ok(held_as(heap, before), "%s: and no buffer stays", heap->name);
 	ok(drop("zcbuf-a"), "%s: the cgroup can go", heap->name);
@@ -238,13 +178,7 @@ static void test(const struct heap *heap)
 
 int main(void)
 {
-	char line[PATH_MAX];
-
-	if (access(ROOT "/memory.stat", F_OK) && access(ROOT "/cgroup.controllers", F_OK))
-		bail("no cgroup2 at " ROOT);
-	read_file("/proc/self/cgroup", line, sizeof(line));
-	line[strcspn(line, "\n")] = 0;
-	strcpy(own, strlen(line) > 4 ? line + 4 : "."); /* "0::/where" */
+	cgroups_begin();
 	for_each_heap(test);
 	return done_testing();
 }

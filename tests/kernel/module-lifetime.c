@@ -173,6 +173,33 @@ static void pages_in_a_pipe(const char *name)
 	free(copy);
 }
 
+/* What a heap keeps goes with the module, also while it is being zeroed. */
+static void kept_memory(const char *name)
+{
+	struct heap heap = open_heap(name);
+	bool keeps = pool_bytes(&heap) >= 0, gone = true;
+	long long free = 0;
+
+	close(heap.fd);
+	for (int round = 0; round < 10 && keeps; round++) {
+		int fd;
+
+		heap = open_heap(name);
+		fd = must_alloc(&heap, 64 * MiB);
+		close(heap.fd);
+		if (round == 0)
+			free = free_kib();
+		close(fd);
+		pause_ms(round);
+		gone = unload() == 0 && load(parameters) == 0 && gone;
+	}
+	if (!keeps)
+		return;
+	ok(gone, "%s: it unloads while freed memory is being zeroed", name);
+	free -= free_kib();
+	ok(free < -48 * 1024, "%s: which all is given back", name);
+}
+
 static bool nodes_there(bool should)
 {
 	bool right = (access("/dev/zcbuf", F_OK) == 0) == should;
@@ -247,6 +274,7 @@ int main(void)
 	for (int i = 0; i < heaps; i++) {
 		holders(names[i]);
 		pages_in_a_pipe(names[i]);
+		kept_memory(names[i]);
 	}
 	again_and_again();
 	return done_testing();

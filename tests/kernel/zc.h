@@ -403,6 +403,44 @@ static inline long long number_in(const char *path, const char *key)
 	return -1;
 }
 
+/* What a heap keeps of freed memory */
+
+static inline long long pool_number(const struct heap *heap, const char *file)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), "/sys/class/zcbuf/%s/%s", heap->name, file);
+	return read_file(path, text, sizeof(text)) ? atoll(text) : -1;
+}
+
+/* Bytes, or -1 if the heap keeps nothing. */
+static inline long long pool_bytes(const struct heap *heap)
+{
+	return pool_number(heap, "pool_bytes");
+}
+
+static inline long long pool_limit(const struct heap *heap)
+{
+	return pool_number(heap, "pool_limit");
+}
+
+static inline bool pool_set_limit(const struct heap *heap, long long bytes)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), "/sys/class/zcbuf/%s/pool_limit", heap->name);
+	snprintf(text, sizeof(text), "%lld", bytes);
+	return write_file(path, text);
+}
+
+static inline void pool_drain(const struct heap *heap)
+{
+	long long limit = pool_limit(heap);
+
+	if (limit >= 0 && (!pool_set_limit(heap, 0) || !pool_set_limit(heap, limit)))
+		bail("%s: the pool cannot be drained: %s", heap->name, strerror(errno));
+}
+
 /* Memory that is free, in KiB: also what CPUs keep at hand, which MemFree leaves out. */
 static inline long long free_kib(void)
 {

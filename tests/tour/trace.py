@@ -30,8 +30,8 @@ HEAPS = {
 # have something to do, such as the page allocator's inner ones, are left out.
 PAGES = "zcbuf_chunks_page zcbuf_contig_page zcbuf_coherent_page zcbuf_vmalloc_page"
 STEPS = {
-    "alloc": """zcbuf_heap_ioctl zcbuf_buffer_alloc zcbuf_chunks_alloc zcbuf_wc_alloc
-        set_pages_array_wc zcbuf_contig_alloc zcbuf_coherent_alloc dma_alloc_attrs
+    "alloc": """zcbuf_heap_ioctl zcbuf_buffer_alloc zcbuf_chunks_alloc zcbuf_pool_get
+        zcbuf_pool_take zcbuf_wc_alloc set_pages_array_wc zcbuf_contig_alloc zcbuf_coherent_alloc dma_alloc_attrs
         zcbuf_vmalloc_alloc __vmalloc_noprof zcbuf_carveout_alloc memset_io
         zcbuf_view_export fd_install""",
     "mmap": f"""vm_mmap_pgoff do_mmap mmap_region dma_buf_mmap_internal zcbuf_view_mmap
@@ -50,7 +50,7 @@ STEPS = {
     "munmap": """__x64_sys_munmap unmap_region unmap_vmas folio_remove_rmap_ptes free_pgtables
         remove_vma zcbuf_vma_close pfnmap_untrack memtype_free""",
     "close": """dma_buf_release zcbuf_view_release zcbuf_buffer_release zcbuf_wc_free
-        set_pages_array_wb zcbuf_chunks_free zcbuf_contig_free __folio_put zcbuf_coherent_free
+        set_pages_array_wb zcbuf_chunks_free zcbuf_pool_give zcbuf_contig_free __folio_put zcbuf_coherent_free
         dma_free_attrs zcbuf_vmalloc_free vfree zcbuf_carveout_free""",
 }
 
