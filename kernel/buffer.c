@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Buffers: memory with an owner, and the ways by which the CPU maps it. */
+#include <linux/fs.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/pagemap.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -104,25 +106,136 @@ static void zcbuf_vma_close(struct vm_area_struct *vma)
 }
 
 /*
- * mmap() has filled the page table already; this brings back what MADV_DONTNEED threw
- * away. It does not hand the page to the core, which might map a 2 MiB page as a whole and
- * in a VM_MIXEDMAP area forgets to count that down again (6.1, 6.12).
+ * May 2 MiB entries map parts of @vma? Where no function puts one in, the core does so by
+ * itself when a fault brings it a page of a large chunk, but only if the file is that long.
+ */
+static bool zcbuf_vma_takes_huge(struct vm_area_struct *vma)
+{
+	if (zcbuf_thp_disabled(vma))
+		return false;
+#ifdef ZCBUF_HAVE_INSERT_FOLIO_PMD
+	return true;
+#else
+	return i_size_read(file_inode(vma->vm_file)) >= PMD_SIZE;
+#endif
+}
+
+/* The first page of the chunk that one entry maps from @addr of @vma on, or NULL. */
+static struct page *zcbuf_vma_huge_page(struct vm_area_struct *vma, unsigned long addr)
+{
+	struct zcbuf_buffer *buf = vma->vm_private_data;
+	struct page *page;
+	unsigned long run;
+
+	if (addr & ~PMD_MASK || addr < vma->vm_start || vma->vm_end - addr < PMD_SIZE)
+		return NULL;
+	page = buf->heap->ops->page(buf, linear_page_index(vma, addr), &run);
+	return PageHead(page) && compound_order(page) == PMD_SHIFT - PAGE_SHIFT ? page : NULL;
+}
+
+/* @pages is an array of INSERT_BATCH. */
+static int zcbuf_vma_insert_pages(struct vm_area_struct *vma, unsigned long addr,
+				  unsigned long end, struct page **pages)
+{
+	struct zcbuf_buffer *buf = vma->vm_private_data;
+	unsigned long index = linear_page_index(vma, addr);
+	int err = 0;
+
+	while (addr < end && !err) {
+		unsigned long most = min((end - addr) >> PAGE_SHIFT, INSERT_BATCH);
+		unsigned long n = 0, left, run, i;
+
+		while (n < most) {
+			struct page *page = buf->heap->ops->page(buf, index + n, &run);
+
+			run = min(run, most - n);
+			for (i = 0; i < run; i++)
+				pages[n++] = zcbuf_nth_page(page, i);
+		}
+		left = n;
+		err = vm_insert_pages(vma, addr, pages, &left);
+		index += n;
+		addr += n << PAGE_SHIFT;
+	}
+	return err;
+}
+
+/*
+ * Fill the page table, except where 2 MiB entries can map the buffer: those come by faults.
+ * An area that may have some is an ordinary one: with VM_MIXEDMAP the kernel forgets to
+ * count an entry down when it splits it. The price is that a child of fork() finds none of
+ * the small entries and gets them by faults.
+ */
+static int zcbuf_vma_populate(struct vm_area_struct *vma)
+{
+	bool takes_huge = zcbuf_vma_takes_huge(vma), huge = false;
+	unsigned long addr = vma->vm_start, next;
+	struct page **pages;
+	int err = 0;
+
+	pages = (struct page **)__get_free_page(GFP_KERNEL);
+	if (!pages)
+		return -ENOMEM;
+	vm_flags_mod(vma, VM_MIXEDMAP, 0);
+	for (; addr < vma->vm_end && !err; addr = next) {
+		next = pmd_addr_end(addr, vma->vm_end);
+		if (takes_huge && zcbuf_vma_huge_page(vma, addr)) {
+			huge = true;
+			continue;
+		}
+		err = zcbuf_vma_insert_pages(vma, addr, next, pages);
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+		cond_resched();
+	}
+	free_page((unsigned long)pages);
+	if (huge)
+		vm_flags_mod(vma, 0, VM_MIXEDMAP);
+	return err;
+}
+
+#ifdef ZCBUF_HAVE_INSERT_FOLIO_PMD
+static vm_fault_t zcbuf_vma_huge_fault(struct vm_fault *vmf, unsigned int order)
+{
+	struct page *page = NULL;
+
+	if (order == PMD_SHIFT - PAGE_SHIFT && !(vmf->vma->vm_flags & VM_MIXEDMAP))
+		page = zcbuf_vma_huge_page(vmf->vma, vmf->address & PMD_MASK);
+	if (!page)
+		return VM_FAULT_FALLBACK;
+	return vmf_insert_folio_pmd(vmf, page_folio(page), vmf->flags & FAULT_FLAG_WRITE);
+}
+#endif
+
+/*
+ * What is missing may be a 2 MiB entry, a page of one that was split, or a page that
+ * MADV_DONTNEED threw away. The core gets the page in an ordinary area only, because it may
+ * map all of the chunk; see zcbuf_vma_populate().
  */
 static vm_fault_t zcbuf_vma_fault(struct vm_fault *vmf)
 {
-	struct zcbuf_buffer *buf = vmf->vma->vm_private_data;
+	struct vm_area_struct *vma = vmf->vma;
+	struct zcbuf_buffer *buf = vma->vm_private_data;
+	struct page *page;
 	unsigned long run;
 
 	if (vmf->pgoff >= buf->size >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
-	return vmf_insert_page(vmf->vma, vmf->address & PAGE_MASK,
-			       buf->heap->ops->page(buf, vmf->pgoff, &run));
+	page = buf->heap->ops->page(buf, vmf->pgoff, &run);
+	if (vma->vm_flags & VM_MIXEDMAP)
+		return vmf_insert_page(vma, vmf->address & PAGE_MASK, page);
+	get_page(page);
+	vmf->page = page;
+	return 0;
 }
 
 static const struct vm_operations_struct zcbuf_page_vm_ops = {
 	.open	= zcbuf_vma_open,
 	.close	= zcbuf_vma_close,
 	.fault	= zcbuf_vma_fault,
+#ifdef ZCBUF_HAVE_INSERT_FOLIO_PMD
+	.huge_fault = zcbuf_vma_huge_fault,
+#endif
 };
 
 /* ptrace() and /proc/PID/mem reach what they cannot pin through the kernel's mapping. */
@@ -163,40 +276,6 @@ static pgprot_t zcbuf_buffer_prot(struct zcbuf_buffer *buf, pgprot_t prot)
 	}
 }
 
-static int zcbuf_buffer_insert_pages(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
-{
-	unsigned long index = vma->vm_pgoff;
-	unsigned long end = index + vma_pages(vma);
-	unsigned long addr = vma->vm_start;
-	struct page **pages;
-	int err = 0;
-
-	pages = (struct page **)__get_free_page(GFP_KERNEL);
-	if (!pages)
-		return -ENOMEM;
-	vm_flags_mod(vma, VM_MIXEDMAP, 0);
-	while (index < end && !err) {
-		unsigned long n = 0, left, run, i;
-
-		while (index + n < end && n < INSERT_BATCH) {
-			struct page *page = buf->heap->ops->page(buf, index + n, &run);
-
-			run = min3(run, end - index - n, INSERT_BATCH - n);
-			for (i = 0; i < run; i++)
-				pages[n++] = zcbuf_nth_page(page, i);
-		}
-		left = n;
-		err = vm_insert_pages(vma, addr, pages, &left);
-		index += n;
-		addr += n << PAGE_SHIFT;
-		if (fatal_signal_pending(current))
-			err = -EINTR;
-		cond_resched();
-	}
-	free_page((unsigned long)pages);
-	return err;
-}
-
 /**
  * zcbuf_buffer_mmap() - map a buffer into user space
  * @buf: the buffer, on which the new VMA takes a reference
@@ -218,14 +297,14 @@ int zcbuf_buffer_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
 	vm_flags_mod(vma, VM_DONTEXPAND | VM_DONTDUMP, VM_MAYEXEC);
 	vma->vm_page_prot = zcbuf_buffer_prot(buf, vma->vm_page_prot);
 
+	vma->vm_private_data = buf;
 	if (buf->heap->ops->mmap)
 		err = buf->heap->ops->mmap(buf, vma);
 	else
-		err = zcbuf_buffer_insert_pages(buf, vma);
+		err = zcbuf_vma_populate(vma);
 	if (err)
 		return err;
 	vma->vm_ops = buf->heap->ops->mmap ? &zcbuf_pfn_vm_ops : &zcbuf_page_vm_ops;
-	vma->vm_private_data = buf;
 	zcbuf_vma_open(vma);
 	return 0;
 }

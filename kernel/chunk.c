@@ -72,6 +72,9 @@ static struct page *zcbuf_chunks_alloc_one(struct zcbuf_buffer *buf, struct zcbu
 		zcbuf_pool_wait();
 		page = alloc_pages(gfp, order);
 	}
+	/* A fault that maps it as a whole compares this with the file's length. */
+	if (page)
+		page_folio(page)->index = 0;
 	return page;
 }
 

@@ -98,6 +98,18 @@ static inline void zcbuf_shrinker_unregister(struct shrinker *shrinker)
 #endif
 }
 
+/* Has the process, or the machine, no use for large pages? */
+static inline bool zcbuf_thp_disabled(struct vm_area_struct *vma)
+{
+#ifdef ZCBUF_HAVE_VMA_THP_DISABLED_FORCED
+	return vma_thp_disabled(vma, vma->vm_flags, false);
+#elif defined(ZCBUF_HAVE_VMA_THP_DISABLED)
+	return vma_thp_disabled(vma, vma->vm_flags);
+#else
+	return !IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE);
+#endif
+}
+
 #ifdef ZCBUF_HAVE_CONST_DEVNODE
 #define zcbuf_devnode_device const struct device
 #else

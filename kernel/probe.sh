@@ -64,6 +64,27 @@ struct shrinker *f(void);
 struct shrinker *f(void) { return shrinker_alloc(0, "name"); }
 EOF
 
+probe ZCBUF_HAVE_INSERT_FOLIO_PMD <<EOF
+#include <linux/mm.h>
+vm_fault_t f(struct vm_fault *vmf, struct folio *folio);
+vm_fault_t f(struct vm_fault *vmf, struct folio *folio)
+{
+	return vmf_insert_folio_pmd(vmf, folio, true);
+}
+EOF
+
+probe ZCBUF_HAVE_VMA_THP_DISABLED <<EOF
+#include <linux/mm.h>
+bool f(struct vm_area_struct *vma);
+bool f(struct vm_area_struct *vma) { return vma_thp_disabled(vma, vma->vm_flags); }
+EOF
+
+probe ZCBUF_HAVE_VMA_THP_DISABLED_FORCED <<EOF
+#include <linux/mm.h>
+bool f(struct vm_area_struct *vma);
+bool f(struct vm_area_struct *vma) { return vma_thp_disabled(vma, vma->vm_flags, false); }
+EOF
+
 probe ZCBUF_HAVE_FOLIO_MEMCG_CHECK <<EOF
 #include <linux/memcontrol.h>
 struct mem_cgroup *f(struct page *page);
