@@ -3,6 +3,7 @@
 
 # What stands behind a + is how the machine differs from a plain one, see write_qemu.
 kernels=(6.1 6.12 7.3 7.3+cma 7.3+bounce)
+bench_kernels=(6.12+icount 6.12 7.3+icount 7.3)
 default_kernel=7.3
 vm_died=70 # the status of a command whose machine went away
 # shellcheck disable=SC2154 # set by ./run
@@ -267,18 +268,20 @@ remove_dead_vms() {
 }
 
 write_qemu() {
-	local kernel=$1 dir=$2 version vga=std
+	local kernel=$1 dir=$2 version vga=std machine=("${accel[@]}" -cpu 'max,la57=off' -smp 2)
 	# RAM for carveouts, see init; fresh pages are as they were, so that what we fail to clear is seen
 	local memory='memmap=16M$0x60000000 iomem=relaxed init_on_alloc=0'
 	case $kernel in
 	*+cma) memory+=' cma=64M' ;; # physically contiguous memory is set aside
 	*+bounce) memory+=' swiotlb=force' ;; # devices reach bounce buffers only
+	# the clock counts instructions, a nanosecond each; string instructions would count once for each byte
+	*+icount) machine=(-accel tcg -icount 'shift=0,sleep=off' -cpu 'max,la57=off,erms=off,fsrm=off' -smp 1) ;;
 	esac
 	version=$(version_of "$kernel")
-	[[ $kernel != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
+	[[ ${kernel%+*} != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
 	local share=security_model=none,multidevs=remap
 	# shellcheck disable=SC2054 # the commas are QEMU's
-	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${accel[@]}" -cpu 'max,la57=off' -smp 2 -m 3G
+	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${machine[@]}" -m 3G
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
 		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid

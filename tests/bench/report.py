@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
+"""report.py RESULTS DOCS: makes benchmarks.md and its plots in DOCS of what the program heaps printed into RESULTS."""
+
+import json
+import math
+import pathlib
+import sys
+
+results, docs = (pathlib.Path(argument) for argument in sys.argv[1:])
+
+FRAME = 12439552
+BASE = "system"  # what others are compared with
+OURS = "zcbuf-system"
+
+OPERATIONS = {
+    "alloc": "alloc",
+    "mmap": "mmap",
+    "touch": "touch of every page",
+    "sync": "sync, START and END",
+    "munmap": "munmap",
+    "close": "close",
+    "life": "**the whole life**",
+}
+USES = {
+    "read": "read of every byte",
+    "O_DIRECT": "O_DIRECT write of 1 MiB, own CPU time",
+    "pass": "fd to another process, closed there, answer",
+    "attach": "attach to a device, map, unmap, detach",
+    "vmap": "vmap, vunmap",
+    "sync 4 KiB": "sync of 4 KiB",
+    "sync, bounced": "sync of all, bounced",
+    "sync 4 KiB, bounced": "sync of 4 KiB, bounced",
+}
+UNITS = {"instructions": "thousands of instructions", "nanoseconds": "microseconds"}
+
+
+class Run:
+    """One kernel, one way of counting."""
+
+    def __init__(self, path):
+        self.name, _, self.machine = path.stem.partition("+")
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        self.kernel, self.unit = lines[0]["kernel"], lines[0]["unit"]
+        self.peers = list(dict.fromkeys(line["peer"] for line in lines))
+        self.sizes = sorted({line["size"] for line in lines})
+        self.all = {(line["peer"], line["operation"], line["state"], line["size"]): line for line in lines}
+
+    def __call__(self, peer, operation, size, state="steady", key="median"):
+        """A number, or None; what failed has none."""
+        return self.all.get((peer, operation, state, size), {}).get(key)
+
+    def total(self, peer, size, state="steady"):
+        life = self(peer, "life", size, state)
+        return life and life + self(peer, "life", size, state, "background")
+
+
+def thousands(value):
+    if value is None:
+        return "–"
+    value /= 1000
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
+
+
+def size_name(size):
+    return f"{size >> 20} MiB" if size % 2**20 == 0 else f"{size >> 10} KiB" if size < 2**20 else f"{size:,}"
+
+
+def table(head, rows):
+    yield "| " + " | ".join(head) + " |"
+    yield "|---" + "|---:" * (len(head) - 1) + "|"
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+    yield ""
+
+
+def ratio(ours, base):
+    if not ours or not base:
+        return ""
+    return f"1/{base / ours:,.1f}" if base >= 2 * ours else f"{ours / base:,.2f}"
+
+
+def row(name, run, value):
+    """VALUE of each peer, and how ours compares."""
+    values = {peer: value(peer) for peer in run.peers}
+    return [name, *map(thousands, values.values()), ratio(values[OURS], values.get(BASE))]
+
+
+def error_or_number(run, peer, operation):
+    line = run.all.get((peer, operation, "held", FRAME), {})
+    return line.get("error") or thousands(line.get("median"))
+
+
+def frame_tables(run):
+    head = [UNITS[run.unit], *run.peers, f"{OURS} / {BASE}"]
+    rows = [row(name, run, lambda peer: run(peer, key, FRAME)) for key, name in OPERATIONS.items()]
+    rows.append(row("the same and the work in the background", run, lambda peer: run.total(peer, FRAME)))
+    rows.append(row("alloc, cold", run, lambda peer: run(peer, "alloc", FRAME, "cold")))
+    rows.append(row("the whole life, cold", run, lambda peer: run(peer, "life", FRAME, "cold")))
+    faults = (run(peer, "life", FRAME, key="faults") for peer in run.peers)
+    rows.append(["page faults of a life", *("–" if count is None else str(count) for count in faults), ""])
+    yield from table(head, rows)
+    yield "A buffer that lives on:"
+    yield ""
+    rows = []
+    for key, name in USES.items():
+        cells = row(name, run, lambda peer: run(peer, key, FRAME, "held"))
+        cells[1:-1] = [error_or_number(run, peer, key) for peer in run.peers]
+        rows.append(cells)
+    yield from table(head, rows)
+
+
+def size_table(run, operation, state="steady"):
+    head = [UNITS[run.unit], *run.peers, f"{OURS} / {BASE}"]
+    yield from table(
+        head, [row(size_name(size), run, lambda peer: run(peer, operation, size, state)) for size in run.sizes]
+    )
+
+
+# ---- plots ------------------------------------------------------------------------------------
+
+# Okabe and Ito: told apart by the colour-blind, too
+COLOURS = ["#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00", "#555555", "#000000"]
+MARKERS = ["circle", "square", "diamond", "triangle"]
+WIDTH, HEIGHT = 900, 560
+LEFT, RIGHT, TOP, BOTTOM = 84, 660, 64, 490
+
+
+def marker(shape, x, y, colour):
+    r = 4
+    if shape == "circle":
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" fill="{colour}"/>'
+    corners = {
+        "square": [(-r, -r), (r, -r), (r, r), (-r, r)],
+        "diamond": [(0, -r - 1), (r + 1, 0), (0, r + 1), (-r - 1, 0)],
+        "triangle": [(0, -r - 1), (r + 1, r), (-r - 1, r)],
+    }[shape]
+    return f'<polygon points="{" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)}" fill="{colour}"/>'
+
+
+def short(value):
+    for scale, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:g} {suffix}"
+    return f"{value:g}"
+
+
+def plot(title, sizes, unit, lines):
+    """Cost against size, both logarithmic. LINES: (name, colour, marker, dash, {size: cost})."""
+    lines = [line for line in lines if line[4]]
+    costs = [cost for line in lines for cost in line[4].values()]
+    low, high = math.floor(math.log10(min(costs))), math.log10(max(costs)) + 0.1
+    first, last = math.log2(sizes[0]), math.log2(sizes[-1])
+
+    def x_of(size):
+        return LEFT + (math.log2(size) - first) / (last - first) * (RIGHT - LEFT)
+
+    def y_of(cost):
+        return BOTTOM - (math.log10(cost) - low) / (high - low) * (BOTTOM - TOP)
+
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'font-family="DejaVu Sans, Verdana, sans-serif" font-size="13" fill="#222">'
+    )
+    yield f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
+    yield f'<text x="{LEFT}" y="34" font-size="17" font-weight="bold">{title}</text>'
+    for power in range(low, math.floor(high) + 1):
+        y = y_of(10**power)
+        yield f'<path d="M{LEFT} {y:.1f}H{RIGHT}" stroke="#ddd"/>'
+        yield f'<text x="{LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">{short(10**power)}</text>'
+    for power in range(int(first), int(last) + 1, 2):
+        x = x_of(2**power)
+        yield f'<path d="M{x:.1f} {TOP}V{BOTTOM}" stroke="#eee"/>'
+        yield f'<text x="{x:.1f}" y="{BOTTOM + 20}" text-anchor="middle">{size_name(2**power)}</text>'
+    yield f'<path d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}" stroke="#444" fill="none"/>'
+    yield f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 46}" text-anchor="middle">bytes of the buffer</text>'
+    middle = (TOP + BOTTOM) / 2
+    yield f'<text x="22" y="{middle}" text-anchor="middle" transform="rotate(-90 22 {middle})">{unit}</text>'
+
+    for name, colour, shape, dash, points in lines:
+        path = "L".join(f"{x_of(size):.1f} {y_of(cost):.1f}" for size, cost in sorted(points.items()))
+        width = 3 if name == OURS else 1.8
+        yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-dasharray="{dash}"/>'
+        if not dash:
+            yield from (marker(shape, x_of(size), y_of(cost), colour) for size, cost in points.items())
+
+    # Names are where the lines end, as far as there is room.
+    y = TOP - 22
+    for name, colour, shape, dash, points in sorted(lines, key=lambda line: -line[4][max(line[4])]):
+        end_x, end_y = x_of(max(points)), y_of(points[max(points)])
+        y = max(y + 22, end_y)
+        if max(points) == sizes[-1]:
+            yield f'<path d="M{end_x + 6:.1f} {end_y:.1f}L{RIGHT + 24} {y:.1f}" stroke="{colour}" stroke-opacity=".4"/>'
+        yield f'<path d="M{RIGHT + 26} {y:.1f}h22" stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"/>'
+        if not dash:
+            yield marker(shape, RIGHT + 37, y, colour)
+        yield f'<text x="{RIGHT + 54}" y="{y + 4:.1f}">{name}</text>'
+    yield "</svg>"
+
+
+def life_plot(run, file):
+    lines = []
+    for i, peer in enumerate(run.peers):
+        points = {size: run(peer, "life", size) for size in run.sizes if run(peer, "life", size)}
+        lines.append((peer, COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], "", points))
+        totals = {size: run.total(peer, size) for size in points}
+        if any(totals[size] > 1.01 * points[size] for size in points):
+            lines.append((f"{peer} + background", COLOURS[i % len(COLOURS)], "", "5 4", totals))
+    title = f"A buffer's whole life on Linux {run.name}: {run.unit}"
+    (docs / file).write_text("\n".join(plot(title, run.sizes, run.unit, lines)) + "\n")
+
+
+# ---- the page -----------------------------------------------------------------------------------
+
+INTRODUCTION = """# What a buffer costs
+
+Made by `./run bench`, which measures all of it again, here, and writes this page and its plots.
+
+- A **life** is alloc, mmap, a write to every page, `DMA_BUF_IOCTL_SYNC` START and END, munmap and
+  close. Each number is the median of nine, after three to warm up, with 33 ms between two lives,
+  as between the frames of a camera. What the module's thread does in the meantime is added in the
+  row *and the work in the background*, for each life its part. *Cold* is a life after the
+  heap's pool has been emptied.
+- **Instructions** are counted by QEMU (`-icount shift=0`), where the clock of the machine is their number:
+  user space and kernel, interrupts too. The CPU has no fast string instructions there, which
+  would zero a page in one instruction. **Wall time** is that of an ordinary machine with two CPUs.
+- Peers: zcbuf's heaps of cached pages, the kernel's own `/dev/dma_heap/system`, `/dev/udmabuf` over a
+  sealed memfd, a memfd alone, and anonymous memory as the floor: it cannot be shared. All are
+  mapped at the same address, a multiple of 2 MiB.
+- *Bounced*: attached to a device with 32 bits of address, while the whole buffer lies above 4 GiB. A
+  device maps it in pieces of 64 KiB at most; no number means that it could not, or that some of
+  the buffer lay lower. udmabuf never syncs for an attached device, so its number shows no copy.
+- –: there is no such operation, or no such buffer. A name such as EFAULT: it fails with that.
+"""
+
+
+def page(runs):
+    yield INTRODUCTION
+    machine = results / "machine"
+    yield f"Machine: {machine.read_text().strip()}; 3 GiB, `init_on_alloc=0`.\n"
+    for run in runs:
+        yield f"## Linux {run.kernel}, {run.unit}\n"
+        if run.unit == "instructions":
+            file = f"benchmarks-{run.name}.svg"
+            life_plot(run, file)
+            yield f"![The whole life's cost against the buffer's size, a line for each peer]({file})\n"
+        yield f"A frame of {FRAME:,} bytes:\n"
+        yield from frame_tables(run)
+        yield "The whole life, by size:\n"
+        yield from size_table(run, "life")
+        if run.unit == "instructions":
+            yield "alloc, by size:\n"
+            yield from size_table(run, "alloc")
+
+
+runs = sorted((Run(path) for path in results.glob("*.json")), key=lambda run: run.unit)
+runs.sort(key=lambda run: [int(part) for part in run.name.split(".")])
+(docs / "benchmarks.md").write_text("\n".join(page(runs)).rstrip() + "\n")
