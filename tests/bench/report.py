@@ -222,8 +222,8 @@ Made by `./run bench`, which measures all of it again, here, and writes this pag
   row *and the work in the background*, for each life its part. *Cold* is a life after the
   heap's pool has been emptied.
 - **Instructions** are counted by QEMU (`-icount shift=0`), where the clock of the machine is their number:
-  user space and kernel, interrupts too. The CPU has no fast string instructions there, which
-  would zero a page in one instruction. **Wall time** is that of an ordinary machine with two CPUs.
+  user space and kernel, interrupts too. The CPU has no fast string instructions there, of which
+  each byte would count as one. **Wall time** is that of an ordinary machine with two CPUs.
 - Peers: zcbuf's heaps of cached pages, the kernel's own `/dev/dma_heap/system`, `/dev/udmabuf` over a
   sealed memfd, a memfd alone, and anonymous memory as the floor: it cannot be shared. All are
   mapped at the same address, a multiple of 2 MiB.
