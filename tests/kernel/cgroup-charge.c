@@ -144,6 +144,8 @@ static void limit(const struct heap *heap)
 		struct some some;
 		int fd;
 
+		/* A page of our own that is copied at the limit would be who is killed for it. */
+		mlockall(MCL_CURRENT);
 		enter("zcbuf-a");
 		some = take(heap, SIZE);
 		if (bytes_in(&some) == SIZE || errno != ENOMEM)

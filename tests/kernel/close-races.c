@@ -38,6 +38,8 @@ static void race(void (*one)(void), void (*other)(void))
 	pthread_create(&threads[0], NULL, side, (void *)(uintptr_t)one);
 	pthread_create(&threads[1], NULL, side, (void *)(uintptr_t)other);
 	pause_ms(RACE_MS);
+	while (rounds <= 20 && !over)
+		pause_ms(RACE_MS);
 	over = true;
 	pthread_join(threads[0], NULL);
 	pthread_join(threads[1], NULL);
