@@ -44,9 +44,8 @@ void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
 
 	if (access == DMA_FROM_DEVICE)
 		return;
-	/* What the CPU has gathered for write-combined memory leaves it now. */
 	if (view->buf->heap->cache_mode != ZCBUF_CACHED)
-		wmb();
+		wmb(); /* what the CPU has gathered for write-combined memory leaves it now */
 	zcbuf_attachments_sync_for_device(view->buf, view->offset + offset, length);
 }
 
