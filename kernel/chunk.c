@@ -18,10 +18,10 @@
 #define MEDIUM_ORDER	(ilog2(SZ_64K) - PAGE_SHIFT)
 
 /*
- * This part of a buffer may be lost behind its end, if it ends with a large chunk then:
- * that saves up to 47 small ones, and nobody sees what lies there.
+ * A buffer grows up to this part of it if it consists of large chunks only then. That saves
+ * up to 47 small ones, and user space up to 511 page table entries.
  */
-#define SLACK_PART	32
+#define GROWTH_PART	32
 
 /**
  * struct zcbuf_chunks - the memory of a buffer, largest chunks first
@@ -55,20 +55,14 @@ static gfp_t zcbuf_chunks_gfp(struct zcbuf_buffer *buf, bool last_resort)
 
 static const unsigned int zcbuf_chunks_order[ZCBUF_TIERS] = { LARGE_ORDER, MEDIUM_ORDER, 0 };
 
-/* One chunk of @order, which is that of @tier unless the buffer's alignment is larger. */
 static struct page *zcbuf_chunks_alloc_one(struct zcbuf_buffer *buf, struct zcbuf_pool *pool,
-					   unsigned int tier, unsigned int order, bool last)
+					   unsigned int order, bool last)
 {
 	gfp_t gfp = zcbuf_chunks_gfp(buf, last);
-	struct page *page = NULL;
+	struct page *page = alloc_pages(gfp, order);
 
-	if (pool && order == zcbuf_chunks_order[tier])
-		page = zcbuf_pool_take(pool, tier);
-	if (page)
-		return page;
-	page = alloc_pages(gfp, order);
 	if (!page && last && pool) {
-		/* Reclaim cannot take away the one that is just being zeroed. */
+		/* Reclaim cannot take away those that are just being zeroed. */
 		zcbuf_pool_wait();
 		page = alloc_pages(gfp, order);
 	}
@@ -78,39 +72,65 @@ static struct page *zcbuf_chunks_alloc_one(struct zcbuf_buffer *buf, struct zcbu
 	return page;
 }
 
+/*
+ * Add chunks of @order to @list, which is that of @tier unless the buffer's alignment is
+ * larger. Returns how many, at most @want, and 0 if none can be had.
+ */
+static unsigned long zcbuf_chunks_add(struct zcbuf_buffer *buf, struct zcbuf_pool *pool,
+				      unsigned int tier, unsigned int order, bool last,
+				      unsigned long want, struct list_head *list)
+{
+	unsigned long taken = 0;
+	struct page *page;
+
+	if (pool && order == zcbuf_chunks_order[tier])
+		taken = zcbuf_pool_take(pool, tier, want, list);
+	if (taken)
+		return taken;
+	page = zcbuf_chunks_alloc_one(buf, pool, order, last);
+	if (!page)
+		return 0;
+	list_add_tail(&page->lru, list);
+	return 1;
+}
+
 /* Collect chunks for @buf on @list, and say how many of which order there are. */
 static int zcbuf_chunks_fill(struct zcbuf_buffer *buf, struct zcbuf_pool *pool,
 			     struct list_head *list, unsigned int *orders, unsigned int *counts)
 {
 	const unsigned int min_order = ilog2(buf->alignment) - PAGE_SHIFT;
-	unsigned long left = buf->size >> PAGE_SHIFT;
+	unsigned long left = buf->size >> PAGE_SHIFT, added;
 	unsigned int tier;
 
 	for (tier = 0; tier < ZCBUF_TIERS; tier++) {
 		bool last = zcbuf_chunks_order[tier] <= min_order || tier == ZCBUF_TIERS - 1;
 		unsigned int order = max(zcbuf_chunks_order[tier], min_order);
-		unsigned long slack = tier ? 0 : (buf->size >> PAGE_SHIFT) / SLACK_PART;
 
 		orders[tier] = order;
-		while (left && left + slack >= 1UL << order) {
-			struct page *page;
-
+		for (; left >> order; left -= added << order) {
 			if (fatal_signal_pending(current))
 				return -EINTR;
-			page = zcbuf_chunks_alloc_one(buf, pool, tier, order, last);
-			if (!page && last)
+			added = zcbuf_chunks_add(buf, pool, tier, order, last, left >> order,
+						 list);
+			if (!added && last)
 				return -ENOMEM;
-			if (!page)
+			if (!added)
 				break;
-			list_add_tail(&page->lru, list);
-			left -= min(left, 1UL << order);
-			counts[tier]++;
+			counts[tier] += added;
 			cond_resched();
 		}
 	}
 	return 0;
 }
 
+static size_t zcbuf_chunks_size(size_t size)
+{
+	size_t large = ALIGN(size, ZCBUF_MAX_CHUNK);
+
+	return large - size <= size / GROWTH_PART ? large : size;
+}
+
+/** zcbuf_chunks_alloc() - make memory of chunks for @buf, which may grow by that */
 int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 {
 	unsigned int orders[ZCBUF_TIERS], counts[ZCBUF_TIERS] = { }, tier, nr = 0;
@@ -121,6 +141,7 @@ int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 	int err;
 
 	BUILD_BUG_ON(ZCBUF_MAX_CHUNK > ZCBUF_BUDDY_SIZE);
+	buf->size = zcbuf_chunks_size(buf->size);
 	if (buf->heap->pooled && !(buf->flags & ZCBUF_ALLOC_DMA32))
 		pool = zcbuf_pool_get();
 	err = zcbuf_chunks_fill(buf, pool, &list, orders, counts);

@@ -36,7 +36,7 @@ struct zcbuf_file;
 struct zcbuf_heap_ops {
 	/**
 	 * @alloc: make zeroed memory for @buf, which has its size, alignment and flags,
-	 * and set &zcbuf_buffer.memory.
+	 * and set &zcbuf_buffer.memory. It may raise the size.
 	 */
 	int (*alloc)(struct zcbuf_buffer *buf);
 
@@ -100,7 +100,7 @@ struct zcbuf_heap {
  * @ref: one for each view, and for each mapping made through a heap node
  * @heap: where the memory comes from
  * @memory: the heap's own
- * @size: bytes, whole pages
+ * @size: bytes, whole pages; @heap may have made it larger than was asked for
  * @alignment: bytes
  * @flags: ZCBUF_ALLOC_* bits
  * @id: unique
@@ -222,7 +222,8 @@ struct page *zcbuf_chunks_page(struct zcbuf_buffer *buf, unsigned long index,
 struct zcbuf_pool;
 struct zcbuf_pool *zcbuf_pool_get(void);
 void zcbuf_pool_put(struct zcbuf_pool *pool);
-struct page *zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier);
+unsigned long zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier, unsigned long want,
+			      struct list_head *list);
 void zcbuf_pool_wait(void);
 bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *page);
 u64 zcbuf_pool_bytes(void);

@@ -71,7 +71,9 @@ static bool zcbuf_name_valid(const char *name)
 	return true;
 }
 
-static struct dma_buf *zcbuf_alloc(struct zcbuf_file *zfile, struct zcbuf_ioc_alloc *alloc)
+/* The dma-buf has the size that was asked for, in whole pages, if @exact. */
+static struct dma_buf *zcbuf_alloc(struct zcbuf_file *zfile, struct zcbuf_ioc_alloc *alloc,
+				   bool exact)
 {
 	struct zcbuf_buffer *buf;
 	struct dma_buf *dmabuf;
@@ -81,13 +83,13 @@ static struct dma_buf *zcbuf_alloc(struct zcbuf_file *zfile, struct zcbuf_ioc_al
 				 alloc->flags);
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
+	alloc->size = exact ? PAGE_ALIGN(alloc->size) : buf->size;
 	err = zcbuf_file_add(zfile, buf);
 	if (err)
 		dmabuf = ERR_PTR(err);
 	else
-		dmabuf = zcbuf_view_export(buf, 0, buf->size, alloc->fd_flags & O_ACCMODE,
+		dmabuf = zcbuf_view_export(buf, 0, alloc->size, alloc->fd_flags & O_ACCMODE,
 					   false, alloc->name);
-	alloc->size = buf->size;
 	alloc->mmap_offset = (u64)buf->file_page << PAGE_SHIFT;
 	/* The dma-buf has its own reference; without one this is the end of the buffer. */
 	zcbuf_buffer_put(buf);
@@ -107,7 +109,7 @@ static long zcbuf_ioctl_alloc(struct zcbuf_file *zfile, unsigned int cmd, void _
 	    alloc.fd_flags & ~(O_CLOEXEC | O_ACCMODE) ||
 	    (alloc.fd_flags & O_ACCMODE) == O_ACCMODE || !zcbuf_name_valid(alloc.name))
 		return -EINVAL;
-	dmabuf = zcbuf_alloc(zfile, &alloc);
+	dmabuf = zcbuf_alloc(zfile, &alloc, false);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
 	return zcbuf_publish(dmabuf, alloc.fd_flags, &alloc.fd, arg, &alloc, sizeof(alloc));
@@ -133,7 +135,7 @@ static long zcbuf_ioctl_dma_heap_alloc(struct zcbuf_file *zfile, unsigned int cm
 		return -EINVAL;
 	alloc.size = data.len;
 	alloc.fd_flags = data.fd_flags;
-	dmabuf = zcbuf_alloc(zfile, &alloc);
+	dmabuf = zcbuf_alloc(zfile, &alloc, true);
 	if (IS_ERR(dmabuf))
 		return PTR_ERR(dmabuf);
 	return zcbuf_publish(dmabuf, data.fd_flags, (s32 *)&data.fd, arg, &data,

@@ -34,6 +34,8 @@
 #define TIDY_INTERVAL	(2 * HZ)
 /* Pages given back at once, with the scheduler asked in between. */
 #define TRIM_PAGES	512
+/* Chunks taken at once, with the lock held. */
+#define TAKE_CHUNKS	64
 
 /**
  * struct zcbuf_pool - chunks of one memory cgroup
@@ -190,20 +192,33 @@ static struct page *zcbuf_pool_pop_dirty_locked(struct zcbuf_pool *pool, unsigne
 	return page;
 }
 
-/* A chunk that is in no list any more becomes an ordinary one, with one reference. */
-static void zcbuf_pool_release(struct page *page)
+/* Chunks on @list, which are in no pool any more, become ordinary ones with one reference. */
+static void zcbuf_pool_release(struct list_head *list)
 {
-	long pages = zcbuf_pool_chunk_pages(page);
+	struct page *page;
+	long pages = 0;
 
-	atomic_long_sub(pages, &zcbuf_pool_pages);
-	zcbuf_pool_account(page, -pages);
-	page_ref_unfreeze(page, 1);
+	list_for_each_entry(page, list, lru) {
+		pages += zcbuf_pool_chunk_pages(page);
+		page_ref_unfreeze(page, 1);
+		if (!list_is_last(&page->lru, list) &&
+		    page_pgdat(list_next_entry(page, lru)) == page_pgdat(page))
+			continue;
+		atomic_long_sub(pages, &zcbuf_pool_pages);
+		zcbuf_pool_account(page, -pages);
+		pages = 0;
+	}
 }
 
-static void zcbuf_pool_free(struct page *page)
+static void zcbuf_pool_free(struct list_head *list)
 {
-	zcbuf_pool_release(page);
-	put_page(page);
+	struct page *page, *next;
+
+	zcbuf_pool_release(list);
+	list_for_each_entry_safe(page, next, list, lru) {
+		list_del(&page->lru);
+		put_page(page);
+	}
 }
 
 /* Returns false when the memory is broken; then nobody shall have it. */
@@ -220,29 +235,40 @@ static bool zcbuf_pool_clear(struct page *page)
 	return true;
 }
 
-/** zcbuf_pool_take() - a zeroed chunk of @tier with one reference, or NULL */
-struct page *zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier)
+/**
+ * zcbuf_pool_take() - add zeroed chunks of @tier, with one reference each, to @list
+ *
+ * Returns how many, at most @want: those that are clean, or one that had to be zeroed.
+ */
+unsigned long zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier, unsigned long want,
+			      struct list_head *list)
 {
+	unsigned long taken = 0;
 	struct page *page;
-	bool clean;
+	LIST_HEAD(chunks);
 
+	want = min(want, TAKE_CHUNKS);
 	do {
 		spin_lock(&pool->lock);
-		page = zcbuf_pool_pop_locked(pool, &pool->clean[tier]);
-		clean = page;
-		if (!page)
-			page = zcbuf_pool_pop_dirty_locked(pool, tier);
+		for (; taken < want; taken++) {
+			page = zcbuf_pool_pop_locked(pool, &pool->clean[tier]);
+			if (!page)
+				break;
+			list_add_tail(&page->lru, &chunks);
+		}
+		page = taken ? NULL : zcbuf_pool_pop_dirty_locked(pool, tier);
 		spin_unlock(&pool->lock);
 		if (!page)
-			return NULL;
-		if (!clean) {
-			clean = zcbuf_pool_clear(page);
-			if (!clean)
-				zcbuf_pool_free(page);
-		}
-	} while (!clean);
-	zcbuf_pool_release(page);
-	return page;
+			break;
+		list_add(&page->lru, &chunks);
+		if (zcbuf_pool_clear(page))
+			taken = 1;
+		else
+			zcbuf_pool_free(&chunks);
+	} while (!taken);
+	zcbuf_pool_release(&chunks);
+	list_splice_tail(&chunks, list);
+	return taken;
 }
 
 /* Does the pool's cgroup pay for @page? Its allocator may have moved to another since. */
@@ -295,8 +321,8 @@ bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *pa
 /* Give back @pages or a little more, dirty chunks first. Returns how many. */
 static unsigned long zcbuf_pool_shrink(struct zcbuf_pool *pool, unsigned long pages)
 {
-	struct page *page, *next;
 	unsigned long freed = 0;
+	struct page *page;
 	LIST_HEAD(chunks);
 	unsigned int tier;
 
@@ -312,10 +338,7 @@ static unsigned long zcbuf_pool_shrink(struct zcbuf_pool *pool, unsigned long pa
 		freed += zcbuf_pool_chunk_pages(page);
 	}
 	spin_unlock(&pool->lock);
-	list_for_each_entry_safe(page, next, &chunks, lru) {
-		list_del(&page->lru);
-		zcbuf_pool_free(page);
-	}
+	zcbuf_pool_free(&chunks);
 	return freed;
 }
 
@@ -399,6 +422,7 @@ static struct page *zcbuf_pool_next_dirty(struct zcbuf_pool **from, unsigned int
 static void zcbuf_pool_clean_one(void)
 {
 	struct zcbuf_pool *pool;
+	LIST_HEAD(unwanted);
 	unsigned int tier;
 	struct page *page;
 	bool keep;
@@ -413,8 +437,10 @@ static void zcbuf_pool_clean_one(void)
 		if (keep)
 			zcbuf_pool_add_locked(pool, &pool->clean[tier], page);
 		spin_unlock(&pool->lock);
-		if (!keep)
-			zcbuf_pool_free(page);
+		if (!keep) {
+			list_add(&page->lru, &unwanted);
+			zcbuf_pool_free(&unwanted);
+		}
 		zcbuf_pool_put(pool);
 	}
 	mutex_unlock(&zcbuf_pool_cleaning);

@@ -102,7 +102,8 @@ struct zcbuf_ioc_heap {
 /**
  * struct zcbuf_ioc_alloc - a new buffer; see ZCBUF_IOC_ALLOC
  * @size: in: bytes wanted, 1 to &struct zcbuf_ioc_heap.max_size; out: the buffer's
- *	size, rounded up to whole pages and to @alignment
+ *	size, rounded up to whole pages and to @alignment. A heap of chunks rounds up to
+ *	whole 2 MiB where that adds no more than a 32nd: such a buffer costs the least
  * @flags: in: ZCBUF_ALLOC_* bits
  * @alignment: in: a power of two in bytes that the address of every contiguous piece of
  *	the memory is a multiple of; 0 means one page. Bus addresses are as well, unless a

@@ -87,25 +87,74 @@ static bool in_child(bool (*test)(int fd, size_t size), int fd, size_t size)
 	return end_of(child) == 0 && counters_right();
 }
 
+/* Up to a 32nd more, if that makes whole large pages. */
+static void grows(const struct heap *heap)
+{
+	static const struct {
+		size_t asked, had;
+	} sizes[] = {
+		{ PAGE, PAGE },
+		{ HUGE - 16 * PAGE, HUGE - 16 * PAGE },
+		{ HUGE - 15 * PAGE, HUGE },
+		{ HUGE - PAGE + 1, HUGE },
+		{ HUGE, HUGE },
+		{ HUGE + 1, HUGE + PAGE },
+		{ 3110400 /* 1080p, NV12 */, 3112960 },
+		{ 8294400 /* 1080p, RGBA */, 4 * HUGE },
+		{ FRAME, 6 * HUGE },
+		{ 30 * HUGE + 16 * PAGE, 30 * HUGE + 16 * PAGE },
+		{ 30 * HUGE + 31 * 16 * PAGE, 31 * HUGE },
+	};
+
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		struct zcbuf_ioc_alloc arg = { .size = sizes[i].asked, .fd_flags = O_RDWR };
+		struct dma_heap_allocation_data mainline = { .len = sizes[i].asked,
+							     .fd_flags = O_RDWR };
+		size_t exact = (sizes[i].asked + PAGE - 1) / PAGE * PAGE;
+		char *memory;
+
+		if (ioctl(heap->fd, ZCBUF_IOC_ALLOC, &arg) ||
+		    ioctl(heap->fd, DMA_HEAP_IOCTL_ALLOC, &mainline))
+			bail("%s: no buffer of %zu bytes", heap->name, sizes[i].asked);
+		ok(arg.size == sizes[i].had && info(arg.fd).size == arg.size &&
+			   lseek(arg.fd, 0, SEEK_END) == (off_t)arg.size,
+		   "%s: %zu bytes become %zu", heap->name, sizes[i].asked, sizes[i].had);
+		memory = must_map(arg.fd, arg.size);
+		ok(is_zero(memory, arg.size), "%s: all of them zero", heap->name);
+		munmap(memory, arg.size);
+		ok(info(mainline.fd).size == exact &&
+			   info(mainline.fd).buffer_size == sizes[i].had &&
+			   lseek(mainline.fd, 0, SEEK_END) == (off_t)exact,
+		   "%s: who asks as mainline is asked sees whole pages only", heap->name);
+		is_errno(map(mainline.fd, exact + PAGE), EINVAL,
+			 "%s: and reaches nothing behind them", heap->name);
+		close(arg.fd);
+		close(mainline.fd);
+	}
+}
+
 static void few_faults(const struct heap *heap)
 {
 	int fd = must_alloc(heap, FRAME);
 	long before = faults_so_far(), faults;
-	char *memory = map_huge(fd, FRAME);
+	char *memory = map_huge(fd, 6 * HUGE);
 
 	touch(memory, FRAME);
 	faults = faults_so_far() - before;
 	ok(faults <= 7, "%s: a frame of %zu bytes is mapped and touched with 7 faults",
 	   heap->name, FRAME);
 	diag("%s: %ld faults, %lld KiB in large entries", heap->name, faults,
-	     huge_kib(memory, FRAME));
-	ok(huge_kib(memory, FRAME) == 5 * 2048, "%s: of which five bring 2 MiB each",
+	     huge_kib(memory, 6 * HUGE));
+	ok(huge_kib(memory, 6 * HUGE) == 6 * 2048, "%s: of which six bring 2 MiB each",
 	   heap->name);
-	ok(info(fd).size == FRAME && info(fd).buffer_size == FRAME &&
-		   lseek(fd, 0, SEEK_END) == (off_t)FRAME,
-	   "%s: nobody sees that its memory ends later", heap->name);
-	is_errno(mmap(NULL, FRAME + PAGE, PROT_READ, MAP_SHARED, fd, 0), EINVAL,
-		 "%s: nor reaches behind its end", heap->name);
+	munmap(memory, 6 * HUGE);
+
+	before = faults_so_far();
+	memory = map_huge(fd, FRAME);
+	touch(memory, FRAME);
+	faults = faults_so_far() - before;
+	ok(faults <= 7 && huge_kib(memory, FRAME) == 5 * 2048,
+	   "%s: and when only that much of it is mapped", heap->name);
 	munmap(memory, FRAME);
 
 	before = faults_so_far();
@@ -388,6 +437,7 @@ static void test(const struct heap *heap)
 		return;
 	}
 	close(fd);
+	grows(heap);
 	few_faults(heap);
 	places(heap);
 	all_that_is_done(heap);
