@@ -22,9 +22,10 @@ static struct page *zcbuf_nth_page(struct page *page, unsigned long n)
 	return pfn_to_page(page_to_pfn(page) + n);
 }
 
-struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_heap *heap, u64 size, u64 alignment,
+struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_file *zfile, u64 size, u64 alignment,
 					u64 flags)
 {
+	struct zcbuf_heap *heap = zcbuf_file_heap(zfile);
 	struct zcbuf_buffer *buf;
 	int err;
 
@@ -51,6 +52,7 @@ struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_heap *heap, u64 size, u64 a
 	buf->size = size;
 	buf->alignment = alignment;
 	buf->flags = flags;
+	buf->recycler = flags & ZCBUF_ALLOC_RECYCLE ? zfile : NULL;
 	buf->id = atomic64_inc_return(&zcbuf_buffer_ids);
 
 	err = heap->ops->alloc(buf);

@@ -143,7 +143,7 @@ int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 	BUILD_BUG_ON(ZCBUF_MAX_CHUNK > ZCBUF_BUDDY_SIZE);
 	buf->size = zcbuf_chunks_size(buf->size);
 	if (buf->heap->pooled && !(buf->flags & ZCBUF_ALLOC_DMA32))
-		pool = zcbuf_pool_get();
+		pool = zcbuf_pool_get(buf->recycler);
 	err = zcbuf_chunks_fill(buf, pool, &list, orders, counts);
 	if (err)
 		goto free;

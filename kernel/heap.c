@@ -142,6 +142,8 @@ static int zcbuf_heap_release(struct inode *inode, struct file *file)
 {
 	struct zcbuf_file *zfile = file->private_data;
 
+	if (zfile->heap->pooled)
+		zcbuf_pool_abandon(zfile);
 	kref_put(&zfile->ref, zcbuf_file_release);
 	return 0;
 }

@@ -35,8 +35,9 @@ struct zcbuf_file;
  */
 struct zcbuf_heap_ops {
 	/**
-	 * @alloc: make zeroed memory for @buf, which has its size, alignment and flags,
-	 * and set &zcbuf_buffer.memory. It may raise the size.
+	 * @alloc: make memory for @buf, which has its size, alignment and flags, and set
+	 * &zcbuf_buffer.memory. It is zeroed but for what &zcbuf_buffer.recycler may see.
+	 * The size may be raised.
 	 */
 	int (*alloc)(struct zcbuf_buffer *buf);
 
@@ -103,6 +104,7 @@ struct zcbuf_heap {
  * @size: bytes, whole pages; @heap may have made it larger than was asked for
  * @alignment: bytes
  * @flags: ZCBUF_ALLOC_* bits
+ * @recycler: whose earlier data may be in the memory, or NULL
  * @id: unique
  * @resv: fences, shared by all views
  * @lock: outside of &zcbuf_file.lock, inside of dma_resv
@@ -120,6 +122,7 @@ struct zcbuf_buffer {
 	size_t size;
 	size_t alignment;
 	u64 flags;
+	const struct zcbuf_file *recycler;
 	u64 id;
 	struct dma_resv resv;
 	struct mutex lock; /* guards attachments and their mappings */
@@ -164,7 +167,7 @@ int zcbuf_file_add(struct zcbuf_file *zfile, struct zcbuf_buffer *buf);
 void zcbuf_file_remove(struct zcbuf_buffer *buf);
 
 /* buffer.c */
-struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_heap *heap, u64 size, u64 alignment,
+struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_file *zfile, u64 size, u64 alignment,
 					u64 flags);
 void zcbuf_buffer_get(struct zcbuf_buffer *buf);
 void zcbuf_buffer_put(struct zcbuf_buffer *buf);
@@ -220,8 +223,9 @@ struct page *zcbuf_chunks_page(struct zcbuf_buffer *buf, unsigned long index,
 
 /* pool.c */
 struct zcbuf_pool;
-struct zcbuf_pool *zcbuf_pool_get(void);
+struct zcbuf_pool *zcbuf_pool_get(const void *owner);
 void zcbuf_pool_put(struct zcbuf_pool *pool);
+void zcbuf_pool_abandon(const void *owner);
 unsigned long zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier, unsigned long want,
 			      struct list_head *list);
 void zcbuf_pool_wait(void);

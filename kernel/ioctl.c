@@ -10,7 +10,7 @@
 
 #include "internal.h"
 
-#define VALID_ALLOC_FLAGS	ZCBUF_ALLOC_DMA32
+#define VALID_ALLOC_FLAGS	(ZCBUF_ALLOC_DMA32 | ZCBUF_ALLOC_RECYCLE)
 #define VALID_VIEW_FLAGS	(ZCBUF_VIEW_READ_ONLY | ZCBUF_VIEW_DEVICE_READ_ONLY)
 #define VALID_SYNC_FLAGS	(ZCBUF_SYNC_READ | ZCBUF_SYNC_WRITE | ZCBUF_SYNC_END)
 
@@ -79,8 +79,7 @@ static struct dma_buf *zcbuf_alloc(struct zcbuf_file *zfile, struct zcbuf_ioc_al
 	struct dma_buf *dmabuf;
 	int err;
 
-	buf = zcbuf_buffer_alloc(zcbuf_file_heap(zfile), alloc->size, alloc->alignment,
-				 alloc->flags);
+	buf = zcbuf_buffer_alloc(zfile, alloc->size, alloc->alignment, alloc->flags);
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
 	alloc->size = exact ? PAGE_ALIGN(alloc->size) : buf->size;

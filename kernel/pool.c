@@ -7,7 +7,8 @@
  * count is frozen at zero: nobody else had a reference, and nobody can get one.
  *
  * Chunks come back dirty. A thread that yields to all others zeroes them; one that is needed
- * before is zeroed by whoever needs it.
+ * before is zeroed by whoever needs it. Only for an owner who wants to see his own old data
+ * again there are pools, his alone, whose chunks stay as they are.
  */
 #include <linux/freezer.h>
 #include <linux/highmem.h>
@@ -40,20 +41,24 @@
 /**
  * struct zcbuf_pool - chunks of one memory cgroup
  * @memcg: the cgroup, on which there is a reference
+ * @owner: whose data its chunks hold, or NULL: they are zeroed
  * @link: in zcbuf_pools
  * @users: buffers whose chunks may come back, and whoever else uses the pool just now;
  *	guarded by zcbuf_pools_lock. A pool without users and chunks may go
  * @lock: inside of zcbuf_pools_lock, outside of that of the list_lru only
+ * @abandoned: @owner is gone
  * @lru: in zcbuf_pool_lru while there are chunks, so that reclaim of the cgroup asks us
  * @dirty: chunks to be zeroed, by tier
- * @clean: zeroed chunks, by tier
+ * @clean: chunks that can be given out, by tier
  * @pages: in all chunks
  */
 struct zcbuf_pool {
 	struct mem_cgroup *memcg;
+	const void *owner;
 	struct list_head link;
 	unsigned int users;
 	spinlock_t lock; /* guards the rest */
+	bool abandoned;
 	struct list_head lru;
 	struct list_head dirty[ZCBUF_TIERS];
 	struct list_head clean[ZCBUF_TIERS];
@@ -82,12 +87,12 @@ static long zcbuf_pool_chunk_pages(struct page *page)
 	return 1L << compound_order(page);
 }
 
-static struct zcbuf_pool *zcbuf_pool_find_locked(struct mem_cgroup *memcg)
+static struct zcbuf_pool *zcbuf_pool_find_locked(struct mem_cgroup *memcg, const void *owner)
 {
 	struct zcbuf_pool *pool;
 
 	list_for_each_entry(pool, &zcbuf_pools, link) {
-		if (pool->memcg == memcg) {
+		if (pool->memcg == memcg && pool->owner == owner && !pool->abandoned) {
 			pool->users++;
 			return pool;
 		}
@@ -95,7 +100,7 @@ static struct zcbuf_pool *zcbuf_pool_find_locked(struct mem_cgroup *memcg)
 	return NULL;
 }
 
-static struct zcbuf_pool *zcbuf_pool_new(struct mem_cgroup *memcg)
+static struct zcbuf_pool *zcbuf_pool_new(struct mem_cgroup *memcg, const void *owner)
 {
 	struct zcbuf_pool *pool;
 	unsigned int tier;
@@ -105,6 +110,7 @@ static struct zcbuf_pool *zcbuf_pool_new(struct mem_cgroup *memcg)
 	if (!pool)
 		return NULL;
 	pool->memcg = memcg;
+	pool->owner = owner;
 	pool->users = 1;
 	spin_lock_init(&pool->lock);
 	INIT_LIST_HEAD(&pool->lru);
@@ -115,23 +121,26 @@ static struct zcbuf_pool *zcbuf_pool_new(struct mem_cgroup *memcg)
 	return pool;
 }
 
-/** zcbuf_pool_get() - the pool of the caller's memory cgroup, or NULL: do without */
-struct zcbuf_pool *zcbuf_pool_get(void)
+/**
+ * zcbuf_pool_get() - the pool of the caller's memory cgroup and of @owner, or NULL: do
+ * without. @owner may be NULL; one that is not must call zcbuf_pool_abandon() in the end.
+ */
+struct zcbuf_pool *zcbuf_pool_get(const void *owner)
 {
 	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(current->mm);
 	struct zcbuf_pool *pool, *new;
 
 	spin_lock(&zcbuf_pools_lock);
-	pool = zcbuf_pool_find_locked(memcg);
+	pool = zcbuf_pool_find_locked(memcg, owner);
 	spin_unlock(&zcbuf_pools_lock);
 	if (pool)
 		goto put_memcg;
 
-	new = zcbuf_pool_new(memcg);
+	new = zcbuf_pool_new(memcg, owner);
 	if (!new)
 		goto put_memcg;
 	spin_lock(&zcbuf_pools_lock);
-	pool = zcbuf_pool_find_locked(memcg);
+	pool = zcbuf_pool_find_locked(memcg, owner);
 	if (!pool)
 		list_add(&new->link, &zcbuf_pools);
 	spin_unlock(&zcbuf_pools_lock);
@@ -236,7 +245,7 @@ static bool zcbuf_pool_clear(struct page *page)
 }
 
 /**
- * zcbuf_pool_take() - add zeroed chunks of @tier, with one reference each, to @list
+ * zcbuf_pool_take() - add chunks of @tier, with one reference each, to @list
  *
  * Returns how many, at most @want: those that are clean, or one that had to be zeroed.
  */
@@ -292,6 +301,7 @@ static bool zcbuf_pool_pays(struct zcbuf_pool *pool, struct page *page)
 bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *page)
 {
 	long pages = zcbuf_pool_chunk_pages(page);
+	struct list_head *list = pool->owner ? &pool->clean[tier] : &pool->dirty[tier];
 	bool kept;
 
 	if (!zcbuf_pool_pays(pool, page) || !page_ref_freeze(page, 1))
@@ -301,10 +311,11 @@ bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *pa
 	folio_clear_dirty(page_folio(page));
 
 	spin_lock(&pool->lock);
-	kept = atomic_long_add_return(pages, &zcbuf_pool_pages) <= READ_ONCE(zcbuf_pool_limit);
+	kept = atomic_long_add_return(pages, &zcbuf_pool_pages) <=
+		       READ_ONCE(zcbuf_pool_limit) && !pool->abandoned;
 	if (kept) {
 		zcbuf_pool_account(page, pages);
-		zcbuf_pool_add_locked(pool, &pool->dirty[tier], page);
+		zcbuf_pool_add_locked(pool, list, page);
 	} else {
 		atomic_long_sub(pages, &zcbuf_pool_pages);
 	}
@@ -313,7 +324,7 @@ bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *pa
 		page_ref_unfreeze(page, 1);
 		return false;
 	}
-	if (atomic_long_inc_return(&zcbuf_pool_dirty) == 1)
+	if (!pool->owner && atomic_long_inc_return(&zcbuf_pool_dirty) == 1)
 		wake_up(&zcbuf_pool_work);
 	return true;
 }
@@ -474,7 +485,7 @@ static int zcbuf_pool_run(void *unused)
 	return 0;
 }
 
-/* A pool that has too much: of a dead cgroup, or any while all are over the limit. */
+/* A pool that has too much: one that is nobody's, or any while all are over the limit. */
 static struct zcbuf_pool *zcbuf_pool_to_trim(void)
 {
 	struct zcbuf_pool *pool, *found = NULL;
@@ -483,7 +494,7 @@ static struct zcbuf_pool *zcbuf_pool_to_trim(void)
 	list_for_each_entry(pool, &zcbuf_pools, link) {
 		/* Whoever is adding a chunk has seen the old limit: wait for him. */
 		spin_lock(&pool->lock);
-		if (pool->pages && (!mem_cgroup_online(pool->memcg) ||
+		if (pool->pages && (pool->abandoned || !mem_cgroup_online(pool->memcg) ||
 				    atomic_long_read(&zcbuf_pool_pages) > zcbuf_pool_limit))
 			found = pool;
 		spin_unlock(&pool->lock);
@@ -505,6 +516,24 @@ static void zcbuf_pool_trim(void)
 		zcbuf_pool_put(pool);
 		cond_resched();
 	}
+}
+
+/** zcbuf_pool_abandon() - @owner wants nothing back any more */
+void zcbuf_pool_abandon(const void *owner)
+{
+	struct zcbuf_pool *pool;
+
+	spin_lock(&zcbuf_pools_lock);
+	list_for_each_entry(pool, &zcbuf_pools, link) {
+		if (pool->owner != owner)
+			continue;
+		/* Whoever is adding a chunk comes before this, and the chunk is trimmed. */
+		spin_lock(&pool->lock);
+		pool->abandoned = true;
+		spin_unlock(&pool->lock);
+	}
+	spin_unlock(&zcbuf_pools_lock);
+	zcbuf_pool_trim();
 }
 
 static void zcbuf_pool_free_unused(void)

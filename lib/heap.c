@@ -327,7 +327,8 @@ static int source_refuses(const struct zcbuf_heap_info *info, size_t size,
 {
 	if (options->alignment > info->max_alignment)
 		return -EOPNOTSUPP;
-	if (options->flags && info->backend != ZCBUF_BACKEND_ZCBUF)
+	/* The module knows its flags; others have zeroed memory only, which is as good. */
+	if (info->backend != ZCBUF_BACKEND_ZCBUF && (options->flags & ~ZCBUF_ALLOC_RECYCLE))
 		return -EOPNOTSUPP;
 	if ((options->flags & ZCBUF_ALLOC_DMA32) &&
 	    !(info->capabilities & ZCBUF_HEAP_CAP_DMA32))

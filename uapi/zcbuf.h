@@ -98,6 +98,12 @@ struct zcbuf_ioc_heap {
 
 /* The memory lies below 4 GiB. */
 #define ZCBUF_ALLOC_DMA32		0x01ULL
+/*
+ * The memory need not be zeroed where it comes from an earlier buffer that was made with
+ * this flag by the same open file of the heap node: whoever has that file may see what was
+ * in its buffers. Nobody else's data is ever seen. Heaps without a pool zero it all the same.
+ */
+#define ZCBUF_ALLOC_RECYCLE		0x02ULL
 
 /**
  * struct zcbuf_ioc_alloc - a new buffer; see ZCBUF_IOC_ALLOC
@@ -222,10 +228,11 @@ struct zcbuf_ioc_info {
 /**
  * DOC: ZCBUF_IOC_ALLOC - allocate a buffer (heap nodes)
  *
- * The memory is zeroed. Errors: -EINVAL (size 0 or not to be rounded up, alignment, flag,
- * fd_flags or name not as described), -ENOMEM (larger than the heap's max_size, no
- * memory, none of that kind or alignment, or the cgroup's limit is reached), -EINTR
- * (killed while allocating), -EMFILE, -ENFILE (no fd left), -EFAULT, -E2BIG.
+ * The memory is zeroed, but see ZCBUF_ALLOC_RECYCLE. Errors: -EINVAL (size 0 or not to be
+ * rounded up, alignment, flag, fd_flags or name not as described), -ENOMEM (larger than
+ * the heap's max_size, no memory, none of that kind or alignment, or the cgroup's limit is
+ * reached), -EINTR (killed while allocating), -EMFILE, -ENFILE (no fd left), -EFAULT,
+ * -E2BIG.
  */
 #define ZCBUF_IOC_ALLOC		_IOWR(ZCBUF_IOC_MAGIC, 0x40, struct zcbuf_ioc_alloc)
 
