@@ -172,12 +172,9 @@ static int zcbuf_vma_populate(struct vm_area_struct *vma)
 {
 	bool takes_huge = zcbuf_vma_takes_huge(vma), huge = false;
 	unsigned long addr = vma->vm_start, next;
-	struct page **pages;
+	struct page **pages = NULL;
 	int err = 0;
 
-	pages = (struct page **)__get_free_page(GFP_KERNEL);
-	if (!pages)
-		return -ENOMEM;
 	vm_flags_mod(vma, VM_MIXEDMAP, 0);
 	for (; addr < vma->vm_end && !err; addr = next) {
 		next = pmd_addr_end(addr, vma->vm_end);
@@ -185,7 +182,9 @@ static int zcbuf_vma_populate(struct vm_area_struct *vma)
 			huge = true;
 			continue;
 		}
-		err = zcbuf_vma_insert_pages(vma, addr, next, pages);
+		if (!pages)
+			pages = (struct page **)__get_free_page(GFP_KERNEL);
+		err = pages ? zcbuf_vma_insert_pages(vma, addr, next, pages) : -ENOMEM;
 		if (fatal_signal_pending(current))
 			err = -EINTR;
 		cond_resched();

@@ -23,6 +23,9 @@
  */
 #define GROWTH_PART	32
 
+/* Chunks given back at once, with the scheduler asked in between. */
+#define FREE_BATCH	64U
+
 /**
  * struct zcbuf_chunks - the memory of a buffer, largest chunks first
  * @pool: where chunks of the usual orders come from and go to, or NULL
@@ -180,7 +183,8 @@ free:
 void zcbuf_chunks_free(struct zcbuf_buffer *buf)
 {
 	struct zcbuf_chunks *chunks = buf->memory;
-	unsigned int tier, i, nr = 0;
+	struct page **page = chunks->page;
+	unsigned int tier, count, n, i;
 
 	/*
 	 * Somebody may still have pinned a page, for I/O that is under way. Such a chunk
@@ -190,10 +194,14 @@ void zcbuf_chunks_free(struct zcbuf_buffer *buf)
 		bool pooled = chunks->pool &&
 			      chunks->tier[tier].order == zcbuf_chunks_order[tier];
 
-		for (i = 0; i < chunks->tier[tier].count; i++, nr++)
-			if (!pooled || !zcbuf_pool_give(chunks->pool, tier, chunks->page[nr]))
-				put_page(chunks->page[nr]);
-		cond_resched();
+		for (count = chunks->tier[tier].count; count; count -= n, page += n) {
+			n = min(count, FREE_BATCH);
+			if (pooled)
+				zcbuf_pool_give(chunks->pool, tier, page, n);
+			for (i = 0; !pooled && i < n; i++)
+				put_page(page[i]);
+			cond_resched();
+		}
 	}
 	if (chunks->pool)
 		zcbuf_pool_put(chunks->pool);

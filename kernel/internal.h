@@ -229,7 +229,8 @@ void zcbuf_pool_abandon(const void *owner);
 unsigned long zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier, unsigned long want,
 			      struct list_head *list);
 void zcbuf_pool_wait(void);
-bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *page);
+void zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page **chunks,
+		     unsigned int count);
 u64 zcbuf_pool_bytes(void);
 u64 zcbuf_pool_get_limit(void);
 void zcbuf_pool_set_limit(u64 bytes);

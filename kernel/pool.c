@@ -163,20 +163,51 @@ void zcbuf_pool_put(struct zcbuf_pool *pool)
 	spin_unlock(&zcbuf_pools_lock);
 }
 
-/* @pages of @page are in our hands now, or are not any more. */
-static void zcbuf_pool_account(struct page *page, long pages)
+/* Chunks on @list are in our hands now, if @sign is 1, or are not any more, if it is -1. */
+static void zcbuf_pool_account(struct list_head *list, int sign)
 {
-	/* What a shrinker gives back at once counts as available memory. */
-	mod_node_page_state(page_pgdat(page), NR_KERNEL_MISC_RECLAIMABLE, pages);
+	struct page *page;
+	long pages = 0;
+
+	list_for_each_entry(page, list, lru) {
+		pages += sign * zcbuf_pool_chunk_pages(page);
+		if (!list_is_last(&page->lru, list) &&
+		    page_pgdat(list_next_entry(page, lru)) == page_pgdat(page))
+			continue;
+		/* What a shrinker gives back at once counts as available memory. */
+		mod_node_page_state(page_pgdat(page), NR_KERNEL_MISC_RECLAIMABLE, pages);
+		pages = 0;
+	}
 }
 
-static void zcbuf_pool_add_locked(struct zcbuf_pool *pool, struct list_head *list,
-				  struct page *page)
+/* Add @pages that are now in one of the lists of @pool, or take some away, if negative. */
+static void zcbuf_pool_count_locked(struct zcbuf_pool *pool, long pages)
 {
-	list_add(&page->lru, list);
-	if (!pool->pages)
+	bool had_some = pool->pages;
+
+	pool->pages += pages;
+	if (pool->pages && !had_some)
 		list_lru_add_obj(&zcbuf_pool_lru, &pool->lru);
-	pool->pages += zcbuf_pool_chunk_pages(page);
+	else if (!pool->pages && had_some)
+		list_lru_del_obj(&zcbuf_pool_lru, &pool->lru);
+}
+
+/* Move up to @want chunks of @list, which are of one size, to the empty @chunks. */
+static unsigned long zcbuf_pool_cut_locked(struct zcbuf_pool *pool, struct list_head *list,
+					   unsigned long want, struct list_head *chunks)
+{
+	struct list_head *end = list->next;
+	unsigned long count;
+	struct page *page;
+
+	for (count = 0; count < want && end != list; count++)
+		end = end->next;
+	if (!count)
+		return 0;
+	list_cut_before(chunks, list, end);
+	page = list_first_entry(chunks, struct page, lru);
+	zcbuf_pool_count_locked(pool, -(long)count * zcbuf_pool_chunk_pages(page));
+	return count;
 }
 
 static struct page *zcbuf_pool_pop_locked(struct zcbuf_pool *pool, struct list_head *list)
@@ -185,9 +216,7 @@ static struct page *zcbuf_pool_pop_locked(struct zcbuf_pool *pool, struct list_h
 
 	if (page) {
 		list_del(&page->lru);
-		pool->pages -= zcbuf_pool_chunk_pages(page);
-		if (!pool->pages)
-			list_lru_del_obj(&zcbuf_pool_lru, &pool->lru);
+		zcbuf_pool_count_locked(pool, -zcbuf_pool_chunk_pages(page));
 	}
 	return page;
 }
@@ -207,16 +236,12 @@ static void zcbuf_pool_release(struct list_head *list)
 	struct page *page;
 	long pages = 0;
 
+	zcbuf_pool_account(list, -1);
 	list_for_each_entry(page, list, lru) {
 		pages += zcbuf_pool_chunk_pages(page);
 		page_ref_unfreeze(page, 1);
-		if (!list_is_last(&page->lru, list) &&
-		    page_pgdat(list_next_entry(page, lru)) == page_pgdat(page))
-			continue;
-		atomic_long_sub(pages, &zcbuf_pool_pages);
-		zcbuf_pool_account(page, -pages);
-		pages = 0;
 	}
+	atomic_long_sub(pages, &zcbuf_pool_pages);
 }
 
 static void zcbuf_pool_free(struct list_head *list)
@@ -252,19 +277,14 @@ static bool zcbuf_pool_clear(struct page *page)
 unsigned long zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier, unsigned long want,
 			      struct list_head *list)
 {
-	unsigned long taken = 0;
+	unsigned long taken;
 	struct page *page;
 	LIST_HEAD(chunks);
 
 	want = min(want, TAKE_CHUNKS);
 	do {
 		spin_lock(&pool->lock);
-		for (; taken < want; taken++) {
-			page = zcbuf_pool_pop_locked(pool, &pool->clean[tier]);
-			if (!page)
-				break;
-			list_add_tail(&page->lru, &chunks);
-		}
+		taken = zcbuf_pool_cut_locked(pool, &pool->clean[tier], want, &chunks);
 		page = taken ? NULL : zcbuf_pool_pop_dirty_locked(pool, tier);
 		spin_unlock(&pool->lock);
 		if (!page)
@@ -294,39 +314,56 @@ static bool zcbuf_pool_pays(struct zcbuf_pool *pool, struct page *page)
 	return !pool->memcg || !parent_mem_cgroup(pool->memcg);
 }
 
-/*
- * Keep a chunk. Returns false if it is not ours alone, not of this cgroup, or one too many:
- * then the reference is still the caller's.
- */
-bool zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page *page)
+/* Nobody can have a reference any more, if this returns true. */
+static bool zcbuf_pool_freeze(struct zcbuf_pool *pool, struct page *page)
 {
-	long pages = zcbuf_pool_chunk_pages(page);
-	struct list_head *list = pool->owner ? &pool->clean[tier] : &pool->dirty[tier];
-	bool kept;
-
 	if (!zcbuf_pool_pays(pool, page) || !page_ref_freeze(page, 1))
 		return false;
 	/* What its last owner's page tables left behind. */
 	folio_clear_referenced(page_folio(page));
 	folio_clear_dirty(page_folio(page));
+	return true;
+}
+
+/**
+ * zcbuf_pool_give() - keep @count chunks of @tier, but free those that somebody else has a
+ * reference on, that are of another cgroup, or too many. The caller's references are gone.
+ */
+void zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page **chunks,
+		     unsigned int count)
+{
+	struct list_head *to = pool->owner ? &pool->clean[tier] : &pool->dirty[tier];
+	long pages = zcbuf_pool_chunk_pages(chunks[0]), kept = 0, over;
+	bool first = false;
+	LIST_HEAD(unwanted);
+	LIST_HEAD(frozen);
+	unsigned int i;
+
+	for (i = 0; i < count; i++) {
+		if (!zcbuf_pool_freeze(pool, chunks[i])) {
+			put_page(chunks[i]);
+			continue;
+		}
+		list_add(&chunks[i]->lru, &frozen);
+		kept++;
+	}
+	atomic_long_add(kept * pages, &zcbuf_pool_pages);
+	zcbuf_pool_account(&frozen, 1);
 
 	spin_lock(&pool->lock);
-	kept = atomic_long_add_return(pages, &zcbuf_pool_pages) <=
-		       READ_ONCE(zcbuf_pool_limit) && !pool->abandoned;
+	over = atomic_long_read(&zcbuf_pool_pages) - READ_ONCE(zcbuf_pool_limit);
+	for (; kept && (over > 0 || pool->abandoned); kept--, over -= pages)
+		list_move(frozen.next, &unwanted);
 	if (kept) {
-		zcbuf_pool_account(page, pages);
-		zcbuf_pool_add_locked(pool, list, page);
-	} else {
-		atomic_long_sub(pages, &zcbuf_pool_pages);
+		list_splice(&frozen, to);
+		zcbuf_pool_count_locked(pool, kept * pages);
+		if (!pool->owner)
+			first = atomic_long_add_return(kept, &zcbuf_pool_dirty) == kept;
 	}
 	spin_unlock(&pool->lock);
-	if (!kept) {
-		page_ref_unfreeze(page, 1);
-		return false;
-	}
-	if (!pool->owner && atomic_long_inc_return(&zcbuf_pool_dirty) == 1)
+	zcbuf_pool_free(&unwanted);
+	if (first)
 		wake_up(&zcbuf_pool_work);
-	return true;
 }
 
 /* Give back @pages or a little more, dirty chunks first. Returns how many. */
@@ -445,8 +482,10 @@ static void zcbuf_pool_clean_one(void)
 		spin_lock(&pool->lock);
 		keep = keep && atomic_long_read(&zcbuf_pool_pages) <=
 			       READ_ONCE(zcbuf_pool_limit);
-		if (keep)
-			zcbuf_pool_add_locked(pool, &pool->clean[tier], page);
+		if (keep) {
+			list_add(&page->lru, &pool->clean[tier]);
+			zcbuf_pool_count_locked(pool, zcbuf_pool_chunk_pages(page));
+		}
 		spin_unlock(&pool->lock);
 		if (!keep) {
 			list_add(&page->lru, &unwanted);
