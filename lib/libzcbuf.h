@@ -174,7 +174,8 @@ struct zcbuf_buffer;
 
 /**
  * struct zcbuf_alloc_options - how to allocate; all zero: the defaults
- * @flags: ZCBUF_ALLOC_* bits; a heap that cannot is passed over
+ * @flags: ZCBUF_ALLOC_* bits; a heap that cannot is passed over. ZCBUF_ALLOC_RECYCLE allows
+ *	old data of buffers that were made with it through the same &struct zcbuf_heap
  * @alignment: of the bus address of each contiguous piece, a power of two in bytes, or 0;
  *	a heap that cannot is passed over
  * @name: shown by /proc/PID/fdinfo and tools; NULL for none, else up to 31 bytes without
@@ -187,7 +188,7 @@ struct zcbuf_alloc_options {
 };
 
 /**
- * zcbuf_heap_alloc - allocate a zeroed buffer
+ * zcbuf_heap_alloc - allocate a zeroed buffer (but see ZCBUF_ALLOC_RECYCLE)
  * @size: bytes, at least 1; the buffer may be larger, see zcbuf_buffer_size()
  * @options: NULL for the defaults
  *

@@ -80,7 +80,7 @@ static void refusals(const char *name, struct zcbuf_heap *heap,
 	static const char *const bad_names[] = { "32 bytes are too much for one!!!",
 						 "two\nlines", "\x7f", "\t" };
 	struct zcbuf_alloc_options options = { 0 };
-	struct zcbuf_buffer *buffer = (void *)1;
+	struct zcbuf_buffer *buffer = (void *)1, *recycled;
 	int fds = count_fds(), refused = 0, expected;
 
 	forget_log();
@@ -106,6 +106,10 @@ static void refusals(const char *name, struct zcbuf_heap *heap,
 	expected = info->backend == ZCBUF_BACKEND_ZCBUF ? -EINVAL : -EOPNOTSUPP;
 	returns(zcbuf_heap_alloc(heap, 1, &options, &buffer), expected,
 		"%s: a flag that it does not know is refused", name);
+	options = (struct zcbuf_alloc_options){ .flags = ZCBUF_ALLOC_RECYCLE };
+	if (ok(!zcbuf_heap_alloc(heap, 1, &options, &recycled),
+	       "%s: who allows his old data gets a buffer from any heap", name))
+		zcbuf_buffer_unref(recycled);
 
 	forget_log();
 	returns(zcbuf_heap_alloc(heap, SIZE_MAX, NULL, &buffer), -ENOMEM,

@@ -110,7 +110,7 @@ def test_list():
 def test_alloc():
     table = succeeds("alloc succeeds", "alloc", "--name", "a name", "--count", "3", "8100K")
     ok(is_aligned(table) and len(table.splitlines()) == 4, "alloc is an aligned table of buffers", table)
-    ok(re.search(r"zcbuf +zcbuf-system +8100 KiB .* a name$", table, re.M), "with heap, size and name", table)
+    ok(re.search(r"zcbuf +zcbuf-system +8 MiB .* a name$", table, re.M), "with heap, size and name", table)
     for text, size in ("1", 4096), ("4097", 8192), ("0x3000", 12288), ("64K", 65536), ("3M", 3 << 20), ("1MiB", 1 << 20):
         buffer = json.loads(succeeds(f"alloc {text} succeeds", "alloc", "--json", text))[0]
         ok(buffer["size"] == size and buffer["heap"] == "zcbuf-system" and buffer["chunks"] >= 1, f"alloc {text} gives {size} bytes", buffer)
