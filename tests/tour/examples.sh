@@ -134,11 +134,52 @@ carveout() {
 	ok $? 'carveout: until it ends'
 }
 
+# same FILE STEP SIZE COUNT REFERENCE: the file has COUNT parts of STEP bytes, each beginning with REFERENCE
+same() {
+	local file=$1 step=$2 size=$3 count=$4 i
+	[[ $(stat -c %s "$file") == $((count * step)) ]] || return 1
+	for ((i = 0; i < count; i++)); do
+		cmp -n "$size" -i "$((i * step)):0" "$file" "$5" >> "$work/said" 2>&1 || return 1
+	done
+}
+
+# Bytes in the page cache that this test has to pay for
+cached() { awk '$1 == "file" { print $2 }' "/sys/fs/cgroup$(cut -d : -f 3 /proc/self/cgroup)/memory.stat"; }
+
+# A frame of 450 KiB ends in the middle of a page.
+save-frames() {
+	local camera frames=12 step=462848 size=460800 before i
+	camera=$(video vid-cap)
+	v4l2-ctl -d "$camera" -v width=640,height=360,pixelformat=YUYV -c osd_text_mode=2 \
+		--stream-mmap --stream-count=1 --stream-to="$work/reference" > "$work/said" 2>&1 &&
+		[[ $(stat -c %s "$work/reference") == "$size" ]]
+	ok $? "save-frames: (a frame in the camera's own memory)"
+	before=$(cached)
+	run save-frames "$camera" "$frames" "$work/frames" &&
+		grep -qE "^$frames frames of $size bytes, one each $step bytes of $work/frames; [0-9]{1,3} were lost$" "$work/said"
+	ok $? 'save-frames: saves the frames of a camera, and says where each begins'
+	i=$(($(cached) - before))
+	echo "$i bytes more are cached" >> "$work/said"
+	((i < 1 << 20))
+	ok $? 'save-frames: past the page cache'
+	same "$work/frames" "$step" "$size" "$frames" "$work/reference"
+	ok $? 'save-frames: each of them is what the camera shows'
+
+	v4l2-ctl -d "$camera" -c osd_text_mode=0
+	run save-frames "$camera" "$frames" "$work/frames"
+	for ((i = 0; i < frames; i++)); do
+		tail -c +$((i * step + 1)) "$work/frames" | head -c "$size" | sha256sum
+	done | sort -u > "$work/sums"
+	[[ $(wc -l < "$work/sums") == "$frames" ]]
+	ok $? 'save-frames: and another one when it shows the time'
+}
+
 system
 system-wc
 coherent
 vmalloc
 contig
 carveout
+save-frames
 echo "1..$count"
 exit "$failed"
