@@ -174,6 +174,53 @@ save-frames() {
 	ok $? 'save-frames: and another one when it shows the time'
 }
 
+# receive: returns when a receiver waits; what arrives is in $work/arrived
+receive() {
+	: > "$work/said"
+	timeout 60 "$programs/example-rdma-write" rxe0 7471 > "$work/arrived" 2> "$work/said" < /dev/null &
+	receiver=$!
+	until grep -q '^waiting' "$work/said"; do
+		kill -0 "$receiver" 2> /dev/null || return
+		sleep 0.1
+	done
+}
+
+# transfer HOST: sends $work/sent to a receiver
+transfer() {
+	local receives sends
+	receive || return
+	timeout 60 "$programs/example-rdma-write" rxe0 7471 "$1" < "$work/sent" >> "$work/said" 2>&1
+	sends=$?
+	wait "$receiver"
+	receives=$?
+	echo "the sender ends with $sends, the receiver with $receives" >> "$work/said"
+	return $((sends || receives))
+}
+
+rdma-write() {
+	local size
+	modprobe rdma_rxe && rdma link add rxe0 type rxe netdev lo
+	ok $? 'rdma-write: (there is soft-RoCE on the loopback interface)'
+	for size in 12439552 1001; do
+		head -c "$size" /dev/urandom > "$work/sent"
+		transfer 127.0.0.1
+		ok $? "rdma-write: a frame of $size bytes is sent and received"
+		cmp "$work/sent" "$work/arrived" >> "$work/said" 2>&1
+		ok $? 'rdma-write: byte by byte'
+	done
+	transfer ::1
+	ok $? 'rdma-write: also between addresses of IPv6'
+	receive && : <> /dev/tcp/127.0.0.1/7471 && ! wait "$receiver" && grep -q 'the other end has gone' "$work/said"
+	ok $? 'rdma-write: a receiver whose sender goes away ends, too'
+	# Somebody who answers, but has no such queue pair
+	socat TCP6-LISTEN:7472,ipv6only=0 SYSTEM:'head -c 24 > /dev/null; head -c 24 /dev/zero; cat' 2> /dev/null &
+	until ss -ltn | grep -q :7472; do sleep 0.1; done
+	timeout 60 "$programs/example-rdma-write" rxe0 7472 ::1 < "$work/sent" > "$work/said" 2>&1
+	grep -q 'not written: transport retry counter exceeded' "$work/said"
+	ok $? 'rdma-write: and so does a sender whose receiver does'
+	rdma link delete rxe0
+}
+
 system
 system-wc
 coherent
@@ -181,5 +228,6 @@ vmalloc
 contig
 carveout
 save-frames
+rdma-write
 echo "1..$count"
 exit "$failed"
