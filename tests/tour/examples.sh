@@ -221,6 +221,17 @@ rdma-write() {
 	rdma link delete rxe0
 }
 
+histogram() {
+	gst-launch-1.0 -q videotestsrc num-buffers=30 pattern=white ! video/x-raw,format=GRAY8,width=640,height=480 ! \
+		zcbufsink socket-path=@zcbuf-histogram wait-for-connection=true max-wait=-1 > "$work/producer" 2>&1 &
+	run histogram @zcbuf-histogram
+	ok $? 'histogram: looks at a stream until it ends'
+	wait $!
+	# 235 of 255 is the fifteenth of sixteen bars.
+	[[ $(grep -c 'dark |              █ | bright$' "$work/said") == 30 ]]
+	ok $? 'histogram: and each frame is as bright as it was made'
+}
+
 system
 system-wc
 coherent
@@ -229,5 +240,6 @@ contig
 carveout
 save-frames
 rdma-write
+histogram
 echo "1..$count"
 exit "$failed"
