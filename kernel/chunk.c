@@ -7,6 +7,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "internal.h"
 
@@ -133,6 +134,19 @@ static size_t zcbuf_chunks_size(size_t size)
 	return large - size <= size / GROWTH_PART ? large : size;
 }
 
+/*
+ * Many chunks are what fragmented memory gives. There kvmalloc() of older kernels has pages
+ * moved together before it takes single ones.
+ */
+static struct zcbuf_chunks *zcbuf_chunks_new(unsigned int nr)
+{
+	struct zcbuf_chunks *chunks;
+	size_t size = struct_size(chunks, page, nr);
+
+	return size <= PAGE_SIZE ? kmalloc(size, GFP_KERNEL_ACCOUNT) :
+				   __vmalloc(size, GFP_KERNEL_ACCOUNT);
+}
+
 /** zcbuf_chunks_alloc() - make memory of chunks for @buf, which may grow by that */
 int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 {
@@ -154,7 +168,7 @@ int zcbuf_chunks_alloc(struct zcbuf_buffer *buf)
 	err = -ENOMEM;
 	for (tier = 0; tier < ZCBUF_TIERS; tier++)
 		nr += counts[tier];
-	chunks = kvmalloc(struct_size(chunks, page, nr), GFP_KERNEL_ACCOUNT);
+	chunks = zcbuf_chunks_new(nr);
 	if (!chunks)
 		goto free;
 	chunks->pool = pool;
