@@ -180,6 +180,12 @@ void report_number(struct report *report, const char *title, const char *key,
 		 format("%" PRIu64, number));
 }
 
+void report_figure(struct report *report, const char *title, const char *key,
+		   const char *text)
+{
+	add_cell(report, title, key, true, printable(text), json_string(text));
+}
+
 static char *readable_bytes(uint64_t bytes)
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };

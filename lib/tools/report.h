@@ -22,6 +22,9 @@ void report_text(struct report *report, const char *title, const char *key,
 		 const char *text);
 void report_number(struct report *report, const char *title, const char *key,
 		   uint64_t number);
+/* A number that the caller has written down as he likes it. */
+void report_figure(struct report *report, const char *title, const char *key,
+		   const char *text);
 void report_bytes(struct report *report, const char *title, const char *key,
 		  uint64_t bytes);
 void report_unknown(struct report *report, const char *title, const char *key);

@@ -20,6 +20,7 @@ static const char help[] =
 	"  list   the heaps of this machine, and what each can do\n"
 	"  alloc  allocate buffers, and show what they are made of\n"
 	"  info   describe a buffer, or all buffers of a process\n"
+	"  bench  measure what a buffer costs, from each heap\n"
 	"\n"
 	"  --help, --version; 'zcbuf COMMAND --help' explains a command\n"
 	"\n"
@@ -30,7 +31,8 @@ static const char help[] =
 	"  zcbuf alloc --hold --name x 1G keep a buffer, to look at it from "
 	"elsewhere\n"
 	"  zcbuf info $(pidof myapp)      which buffers does that process hold?\n"
-	"  zcbuf list --json | jq         the same, for a program\n"
+	"  zcbuf list --json | jq         the heaps again, for a program\n"
+	"  zcbuf bench                    what does a frame cost, from each of them?\n"
 	"\n"
 	"Buffers come from the heaps of the module zcbuf, else from other heaps "
 	"in\n"
@@ -46,6 +48,7 @@ static const struct {
 	{ "list", cmd_list },
 	{ "alloc", cmd_alloc },
 	{ "info", cmd_info },
+	{ "bench", cmd_bench },
 };
 
 int failure(const char *format, ...)
@@ -100,14 +103,18 @@ const char *name_of(const char *const *names, size_t count, uint32_t index)
 	return index < count ? names[index] : NULL;
 }
 
-/* A person at a terminal wants to know what was tried, too. */
+/* A person at a terminal wants to know what was tried, too, but not time and again. */
 static void log_message(void *data, int priority, const char *message)
 {
 	const char *level = getenv("ZCBUF_LOG");
+	static char last[256];
 
 	(void)data;
-	if (priority <= LOG_INFO || (level && !strcmp(level, "debug")))
+	if (priority > LOG_INFO && (!level || strcmp(level, "debug")))
+		return;
+	if (strncmp(message, last, sizeof(last) - 1))
 		failure("%s", message);
+	strncpy(last, message, sizeof(last) - 1);
 }
 
 int main(int argc, char **argv)

@@ -84,7 +84,7 @@ class Held:
 def test_help():
     ok("Usage: zcbuf COMMAND" in succeeds("--help succeeds", "--help"), "--help tells the usage")
     ok(succeeds("--version succeeds", "--version").startswith("zcbuf "), "--version tells the version")
-    for command in "list", "alloc", "info":
+    for command in "list", "alloc", "info", "bench":
         text = succeeds(f"{command} --help succeeds", command, "--help")
         ok(f"Usage: zcbuf {command}" in text, f"{command} --help tells the usage")
     run = zcbuf()
@@ -216,10 +216,107 @@ def test_info():
         fails(2, "not FD, PID or PID:FD", f"info '{text}': status 2", "info", text)
 
 
+NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}
+POOL_LIMIT = "/sys/class/zcbuf/zcbuf-system/pool_limit"
+
+
+def pool_limit():
+    with open(POOL_LIMIT) as file:
+        return file.read()
+
+
+def bench(name, *arguments, **options):
+    """What it counted, as {(peer, state, operation): …}, and what it said."""
+    run = zcbuf("bench", "--json", *arguments, **options)
+    ok(run.returncode == 0, name, run)
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    return {(line["peer"], line["state"], line["operation"]): line for line in lines}, run.stderr
+
+
+def test_bench():
+    limit, before = pool_limit(), os.listdir("/mnt/scratch")
+    title, table = succeeds("bench succeeds", "bench", "--size", "1M", cwd="/mnt/scratch").split("\n", 1)
+    ok(title == "1048576 bytes, microseconds:" and is_aligned(table), "bench is an aligned table", title, table)
+    cells = {words[0]: words[1:] for words in (re.split(" {2,}", line) for line in table.splitlines())}
+    peers = cells.pop("OPERATION")
+    ok({"zcbuf-system", "zcbuf-system, recycled", "memfd", "anonymous"} <= set(peers), "of all that this machine has", peers)
+    ours = {operation: row[peers.index("zcbuf-system")] for operation, row in cells.items()}
+    ok(
+        {"alloc", "mmap", "touch", "sync", "munmap", "close", "life", "with background", "alloc, cold", "life, cold", "faults"}
+        < set(ours) and all(re.fullmatch(r"[\d,]+(\.\d+)?", number) for number in ours.values()),
+        "zcbuf-system can all of it", ours,
+    )
+    memfd = {operation: row[peers.index("memfd")].replace(",", "") for operation, row in cells.items()}
+    ok(
+        all(float(memfd["life"]) >= float(memfd[part]) for part in ("alloc", "mmap", "touch", "munmap", "close"))
+        and float(memfd["touch"]) > float(memfd["mmap"]) and memfd["sync"] == "-" and memfd["faults"] == "256",
+        "each row is what it says", memfd,
+    )
+    ok(pool_limit() == limit, "the pool's limit is what it was", pool_limit(), limit)
+    ok(os.listdir("/mnt/scratch") == before, "no file is left behind", os.listdir("/mnt/scratch"))
+
+    counted, said = bench("bench --json succeeds", "--size", "1M", "--disk", "/mnt/scratch", "zcbuf-system", "memfd")
+    ok({peer for peer, _, _ in counted} == {"zcbuf-system", "zcbuf-system, recycled", "memfd"} and not said, "it measures what it is asked for", said)
+    life = counted["zcbuf-system", "steady", "life"]
+    ok(life["size"] == 1 << 20 and 0 < life["min"] <= life["median"] <= life["max"] and life["rounds"] == 9, "each line is a figure", life)
+    parts = [counted["zcbuf-system", "steady", part]["min"] for part in ("alloc", "mmap", "touch", "sync", "munmap", "close")]
+    ok(sum(parts) <= life["max"], "a life is what it consists of", parts, life)
+    ok(counted["memfd", "steady", "life"]["faults"] == 256 and ("memfd", "steady", "sync") not in counted, "every page is touched; what there is not has no line")
+    ok(("zcbuf-system", "cold", "alloc") in counted and ("zcbuf-system", "held", "O_DIRECT") in counted, "root has the pool emptied, and a disk")
+    counted, said = bench("bench succeeds where there may be no O_DIRECT", "--size", "1M", "memfd", cwd="/dev/shm")
+    ok((("memfd", "held", "O_DIRECT") in counted) != ("O_DIRECT" in said), "of which it says so", said)
+    counted, _ = bench("bench of an odd size succeeds", "--size", "4097", "anonymous")
+    ok({line["size"] for line in counted.values()} == {8192}, "sizes are whole pages", counted)
+    run = zcbuf("bench", "--size", "4K", "--size", "8K", "anonymous")
+    ok([line for line in run.stdout.splitlines() if "bytes" in line] == [f"{size} bytes, microseconds:" for size in (4096, 8192)],
+       "there is a table for each size", run)
+
+    counted, said = bench("bench succeeds for every user", "--size", "1M", **NOBODY)
+    ok({peer for peer, _, _ in counted} == {"memfd", "anonymous"}, "who measures what he may", counted.keys())
+    ok("/dev/dma_heap/zcbuf-system: permission denied (" in said, "and is told what he may not", said)
+    node = "/dev/dma_heap/zcbuf-system"
+    mode = os.stat(node).st_mode
+    os.chmod(node, 0o666)
+    counted, said = bench("bench succeeds for a user of the heap", "--size", "64K", "zcbuf-system", **NOBODY)
+    os.chmod(node, mode & 0o777)
+    ok({state for _, state, _ in counted} == {"steady", "held"} and f"{POOL_LIMIT}: Permission denied" in said, "who may not empty the pool", said)
+
+    fails(1, "no-such: no such heap", "bench of an unknown heap: status 1", "bench", "no-such")
+    fails(1, "/dev/dma_heap/zcbuf-system: permission denied (", "bench of a heap without permission: status 1", "bench", "zcbuf-system", **NOBODY)
+    fails(1, "no buffer of 1099511627776 bytes", "bench of too much: status 1", "bench", "--size", "1T", "anonymous")
+    fails(1, "/no-such: No such file or directory", "bench on no disk: status 1", "bench", "--disk", "/no-such", "anonymous")
+    for text in "x", "0", "-1":
+        fails(2, f"--size {text}: not a size", f"bench --size {text}: status 2", "bench", "--size", text)
+
+
+def test_bench_interrupted():
+    """Just when it empties the pool."""
+    limit = pool_limit()
+    run = subprocess.run(
+        ["strace", "-qq", "-o", "/dev/null", "-P", POOL_LIMIT, "-e", "inject=write:signal=SIGINT:when=1",
+         "zcbuf", "bench", "--json", "--size", "4K", "zcbuf-system"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd="/mnt/scratch", timeout=60,
+    )
+    ok(run.returncode == -signal.SIGINT, "a bench can be interrupted", run)
+    ok(pool_limit() == limit, "and leaves the pool's limit as it was", pool_limit(), limit)
+    with open(POOL_LIMIT, "w") as file:
+        file.write(limit)
+
+
+def test_bench_without_module():
+    unload = subprocess.run(["modprobe", "-r", "zcbuf_importer", "zcbuf"], capture_output=True, text=True)
+    ok(unload.returncode == 0 and not os.path.exists("/dev/zcbuf"), "the module can go", unload)
+    counted, said = bench("bench succeeds without the module", "--size", "64K")
+    ok({"memfd", "anonymous"} <= {peer for peer, _, _ in counted}, "and measures what there is", counted.keys())
+    ok(not any(peer.startswith("zcbuf") or state == "cold" for peer, state, _ in counted), "which has no pool", counted.keys())
+    fails(1, "modprobe zcbuf", "bench of zcbuf-system without the module: status 1, and what to do", "bench", "zcbuf-system")
+    subprocess.run(["modprobe", "zcbuf"], check=True)
+
+
 def test_errors():
     fails(2, "no-such: no such command", "an unknown command: status 2", "no-such")
     fails(2, "not expected", "list with an argument: status 2", "list", "x")
-    for command in "list", "alloc", "info":
+    for command in "list", "alloc", "info", "bench":
         fails(2, "unrecognized option", f"{command} with an unknown option: status 2", command, "--no-such")
     with open("/dev/full", "w") as target:
         run = subprocess.run(["zcbuf", "list"], stdout=target, stderr=subprocess.PIPE, text=True)
@@ -232,6 +329,9 @@ test_alloc()
 test_hold()
 test_from_outside()
 test_info()
+test_bench()
+test_bench_interrupted()
+test_bench_without_module()
 test_errors()
 print(f"1..{count}")
 sys.exit(1 if failures else 0)
