@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""report.py RESULTS DOCS: makes benchmarks.md and its plots in DOCS of what the program heaps printed into RESULTS."""
+"""report.py RESULTS DOCS: makes benchmarks.md and its plots in DOCS of the lines of JSON in RESULTS."""
 
 import json
 import math
@@ -12,6 +12,7 @@ results, docs = (pathlib.Path(argument) for argument in sys.argv[1:])
 FRAME = 12439552
 BASE = "system"  # what others are compared with
 OURS = "zcbuf-system"
+RECYCLED = "zcbuf-system, recycled"
 
 OPERATIONS = {
     "alloc": "alloc",
@@ -39,20 +40,28 @@ class Run:
     """One kernel, one way of counting."""
 
     def __init__(self, path):
-        self.name, _, self.machine = path.stem.partition("+")
         lines = [json.loads(line) for line in path.read_text().splitlines()]
-        self.kernel, self.unit = lines[0]["kernel"], lines[0]["unit"]
+        self.machine, self.kernel = lines[0]["machine"], lines[0]["kernel"]
+        self.name, *ways = self.machine.split("+")
+        # there a nanosecond of the clock is an instruction
+        self.unit = "instructions" if "icount" in ways else "nanoseconds"
+        self.fragmented = "fragmented" in ways
         self.peers = list(dict.fromkeys(line["peer"] for line in lines))
-        self.sizes = sorted({line["size"] for line in lines})
+        self.sizes = sorted({line["size"] for line in lines if line["operation"] == "life"})
         self.all = {(line["peer"], line["operation"], line["state"], line["size"]): line for line in lines}
 
-    def __call__(self, peer, operation, size, state="steady", key="median"):
+    def __call__(self, peer, operation, size=FRAME, state="steady", key="median"):
         """A number, or None; what failed has none."""
         return self.all.get((peer, operation, state, size), {}).get(key)
 
-    def total(self, peer, size, state="steady"):
-        life = self(peer, "life", size, state)
-        return life and life + self(peer, "life", size, state, "background")
+    def sum(self, peer, *operations):
+        """Of a frame, or None."""
+        costs = [self(peer, operation) for operation in operations]
+        return None if None in costs else sum(costs)
+
+    def total(self, peer, size=FRAME):
+        life = self(peer, "life", size)
+        return life and life + (self(peer, "background", size) or 0)
 
 
 def thousands(value):
@@ -66,9 +75,9 @@ def size_name(size):
     return f"{size >> 20} MiB" if size % 2**20 == 0 else f"{size >> 10} KiB" if size < 2**20 else f"{size:,}"
 
 
-def table(head, rows):
+def table(head, rows, align="---:"):
     yield "| " + " | ".join(head) + " |"
-    yield "|---" + "|---:" * (len(head) - 1) + "|"
+    yield "|---" + f"|{align}" * (len(head) - 1) + "|"
     for row in rows:
         yield "| " + " | ".join(row) + " |"
     yield ""
@@ -91,23 +100,35 @@ def error_or_number(run, peer, operation):
     return line.get("error") or thousands(line.get("median"))
 
 
-def frame_tables(run):
+def frame_table(run):
     head = [UNITS[run.unit], *run.peers, f"{OURS} / {BASE}"]
-    rows = [row(name, run, lambda peer: run(peer, key, FRAME)) for key, name in OPERATIONS.items()]
-    rows.append(row("the same and the work in the background", run, lambda peer: run.total(peer, FRAME)))
+    rows = [row(name, run, lambda peer: run(peer, key)) for key, name in OPERATIONS.items()]
+    rows.append(row("the same and the work in the background", run, run.total))
     rows.append(row("alloc, cold", run, lambda peer: run(peer, "alloc", FRAME, "cold")))
     rows.append(row("the whole life, cold", run, lambda peer: run(peer, "life", FRAME, "cold")))
-    faults = (run(peer, "life", FRAME, key="faults") for peer in run.peers)
+    faults = (run(peer, "life", key="faults") for peer in run.peers)
     rows.append(["page faults of a life", *("–" if count is None else str(count) for count in faults), ""])
     yield from table(head, rows)
-    yield "A buffer that lives on:"
-    yield ""
+
+
+def use_table(run):
+    """It is all the same how the memory was had."""
+    peers = [peer for peer in run.peers if peer != RECYCLED]
     rows = []
     for key, name in USES.items():
-        cells = row(name, run, lambda peer: run(peer, key, FRAME, "held"))
-        cells[1:-1] = [error_or_number(run, peer, key) for peer in run.peers]
-        rows.append(cells)
-    yield from table(head, rows)
+        cells = [error_or_number(run, peer, key) for peer in peers]
+        rows.append([name, *cells, ratio(run(OURS, key, FRAME, "held"), run(BASE, key, FRAME, "held"))])
+    yield from table([UNITS[run.unit], *peers, f"{OURS} / {BASE}"], rows)
+
+
+def footprint_table(run):
+    lines = [line for line in run.all.values() if line["operation"] == "footprint"]
+    of = {(line["peer"], line["size"]): line["median"] for line in lines}
+    peers = [peer for peer in run.peers if (peer, 4096) in of]
+    rows = []
+    for size in sorted({size for _, size in of}):
+        rows.append([size_name(size), *(f"{of[peer, size]:,}" if (peer, size) in of else "–" for peer in peers)])
+    yield from table(["bytes", *peers], rows)
 
 
 def size_table(run, operation, state="steady"):
@@ -210,11 +231,81 @@ def life_plot(run, file):
     (docs / file).write_text("\n".join(plot(title, run.sizes, run.unit, lines)) + "\n")
 
 
+# ---- targets ------------------------------------------------------------------------------------
+
+
+def part(value):
+    if value <= 0.5:
+        return f"1/{1 / value:,.1f}".removesuffix(".0")
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+class Target:
+    """Ours is no more than @limit of what @than says. The worst of @cases counts: (ours, that, where)."""
+
+    def __init__(self, operation, limit, than, cases, also="", and_met=True):
+        worst, where = max((ours / that, where) for ours, that, where in cases)
+        met = worst <= limit and and_met
+        measured = part(worst) + where + also
+        limit = part(limit) if limit < 1 else f"{limit:,g}"
+        self.cells = [operation, f"≤ {limit} {than}", measured, "met" if met else "**missed**"]
+
+
+def targets(runs):
+    old, middle, new = (
+        next(run for run in runs if run.name == name and run.unit == "instructions" and not run.fragmented)
+        for name in ("6.1", "6.12", "7.3")
+    )
+
+    def against(base, run, *operations):
+        return [(run.sum(OURS, *operations), base.sum(BASE, *operations), "")]
+
+    def on_both(ours, that):
+        return [(ours(run), that(run), f" on {run.name}") for run in (middle, new)]
+
+    def held(peer, operation):
+        return lambda run: run(peer, operation, state="held")
+
+    def pinned(run):
+        return "O_DIRECT works" if run(OURS, "O_DIRECT", state="held") else "O_DIRECT fails"
+
+    faults = new(OURS, "life", key="faults")
+    footprint, where = max((run(OURS, "footprint", state="held"), run.name) for run in (middle, new))
+    system = "of the system heap"
+    return [
+        Target("whole life, 7.3", 1 / 50, system, against(new, new, "life")),
+        Target("the same and the work in the background", 1 / 2, system, [(new.total(OURS), new.total(BASE), "")],
+               f"; with ZCBUF_ALLOC_RECYCLE {part(new.total(RECYCLED) / new.total(BASE))}"),
+        Target("alloc of any size", 1.5, "times that of 4 KiB",
+               [(run(OURS, "alloc", size), run(OURS, "alloc", 4096), f", {size_name(size)} on {run.name}")
+                for run in (middle, new) for size in run.sizes]),
+        Target("alloc, cold", 1.05, "times the system heap's",
+               on_both(lambda run: run(OURS, "alloc", state="cold"), lambda run: run(BASE, "alloc", state="cold"))),
+        Target("mmap and touch, 7.3; at most 7 faults, and O_DIRECT works", 1 / 20, system,
+               against(new, new, "mmap", "touch"), f", {faults} faults, {pinned(new)}",
+               faults <= 7 and "works" in pinned(new)),
+        Target("mmap and touch, 6.12", 1 / 2, system, against(middle, middle, "mmap", "touch")),
+        Target("the same, where O_DIRECT need not work", 1 / 20, system, against(middle, middle, "mmap", "touch"),
+               f", {pinned(middle)}"),
+        Target("mmap and touch, 6.1", 1 / 2, f"{system} of 6.12", against(middle, old, "mmap", "touch")),
+        Target("munmap and close, 7.3", 1 / 20, system, against(new, new, "munmap", "close")),
+        Target("sync of 4 KiB, bounced", 1 / 100, "of a whole sync",
+               on_both(held(OURS, "sync 4 KiB, bounced"), held(OURS, "sync, bounced"))),
+        Target("O_DIRECT write of 1 MiB", 1.1, "times anonymous memory's",
+               on_both(held(OURS, "O_DIRECT"), held("anonymous", "O_DIRECT"))),
+        Target("memory beyond its pages", FRAME >> 11, "bytes, 1 KiB for each 2 MiB", [(footprint, 1, f" on {where}")]),
+    ]
+
+
 # ---- the page -----------------------------------------------------------------------------------
 
 INTRODUCTION = """# What a buffer costs
 
 Made by `./run bench`, which measures all of it again, here, and writes this page and its plots.
+`zcbuf bench` does the same on your own machine, with the heaps that it has.
+"""
+
+EXPLANATION = """## How it was measured
 
 - A **life** is alloc, mmap, a write to every page, `DMA_BUF_IOCTL_SYNC` START and END, munmap and
   close. Each number is the median of nine, after three to warm up, with 33 ms between two lives,
@@ -226,31 +317,51 @@ Made by `./run bench`, which measures all of it again, here, and writes this pag
   each byte would count as one. **Wall time** is that of an ordinary machine with two CPUs.
 - Peers: zcbuf's heaps of cached pages, the kernel's own `/dev/dma_heap/system`, `/dev/udmabuf` over a
   sealed memfd, a memfd alone, and anonymous memory as the floor: it cannot be shared. All are
-  mapped at the same address, a multiple of 2 MiB.
+  mapped at the same address, a multiple of 2 MiB. A buffer of zcbuf is what `ZCBUF_IOC_ALLOC` makes of the
+  size, up to a 32nd more; all of it is mapped, and what was asked for is touched. *Recycled*: with
+  `ZCBUF_ALLOC_RECYCLE`.
 - *Bounced*: attached to a device with 32 bits of address, while the whole buffer lies above 4 GiB. A
   device maps it in pieces of 64 KiB at most; no number means that it could not, or that some of
   the buffer lay lower. udmabuf never syncs for an attached device, so its number shows no copy.
+- *Memory beyond its pages* is what is missing of the machine's free memory while up to 1000
+  buffers, or 1 GiB of them, are alive: for each, without the size that it has.
 - –: there is no such operation, or no such buffer. A name such as EFAULT: it fails with that.
 """
 
 
 def page(runs):
-    yield INTRODUCTION
+    plain = [run for run in runs if not run.fragmented]
     machine = results / "machine"
+    yield INTRODUCTION
+    yield f"A frame of {FRAME:,} bytes, in instructions:\n"
+    yield from table(["operation", "target", "measured", ""], [target.cells for target in targets(runs)], "---")
+    yield EXPLANATION
     yield f"Machine: {machine.read_text().strip()}; 3 GiB, `init_on_alloc=0`.\n"
-    for run in runs:
+    for run in plain:
         yield f"## Linux {run.kernel}, {run.unit}\n"
-        if run.unit == "instructions":
+        if run.unit == "instructions" and len(run.sizes) > 1:
             file = f"benchmarks-{run.name}.svg"
             life_plot(run, file)
             yield f"![The whole life's cost against the buffer's size, a line for each peer]({file})\n"
         yield f"A frame of {FRAME:,} bytes:\n"
-        yield from frame_tables(run)
+        yield from frame_table(run)
+        yield "A buffer that lives on:\n"
+        yield from use_table(run)
+        if len(run.sizes) == 1:
+            continue
         yield "The whole life, by size:\n"
         yield from size_table(run, "life")
         if run.unit == "instructions":
             yield "alloc, by size:\n"
             yield from size_table(run, "alloc")
+            yield "Memory beyond its pages, by size:\n"
+            yield from footprint_table(run)
+    for run in runs:
+        if run.fragmented:
+            yield f"## In fragmented memory: Linux {run.kernel}, {run.unit}\n"
+            yield "Half of the memory is free, but no two of its pages lie side by side.\n"
+            yield f"A frame of {FRAME:,} bytes:\n"
+            yield from frame_table(run)
 
 
 runs = sorted((Run(path) for path in results.glob("*.json")), key=lambda run: run.unit)

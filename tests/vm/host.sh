@@ -3,7 +3,7 @@
 
 # What stands behind a + is how the machine differs from a plain one, see write_qemu.
 kernels=(6.1 6.12 7.3 7.3+cma 7.3+bounce)
-bench_kernels=(6.12+icount 6.12 7.3+icount 7.3)
+bench_kernels=(6.1+icount 6.12+icount 6.12 7.3+icount 7.3)
 default_kernel=7.3
 vm_died=70 # the status of a command whose machine went away
 # shellcheck disable=SC2154 # set by ./run
