@@ -46,7 +46,8 @@ class Run:
         # there a nanosecond of the clock is an instruction
         self.unit = "instructions" if "icount" in ways else "nanoseconds"
         self.fragmented = "fragmented" in ways
-        self.peers = list(dict.fromkeys(line["peer"] for line in lines))
+        self.peers = list(dict.fromkeys(line["peer"] for line in lines if line["state"] != "channel"))
+        self.transports = list(dict.fromkeys(line["peer"] for line in lines if line["state"] == "channel"))
         self.sizes = sorted({line["size"] for line in lines if line["operation"] == "life"})
         self.all = {(line["peer"], line["operation"], line["state"], line["size"]): line for line in lines}
 
@@ -129,6 +130,17 @@ def footprint_table(run):
     for size in sorted({size for _, size in of}):
         rows.append([size_name(size), *(f"{of[peer, size]:,}" if (peer, size) in of else "–" for peer in peers)])
     yield from table(["bytes", *peers], rows)
+
+
+def transport_table(run):
+    of = {(peer, operation, size) for peer, operation, state, size in run.all if state == "channel"}
+    rows = [
+        [f"{operation}, {size_name(size)}",
+         *(thousands(run(peer, operation, size, "channel")) for peer in run.transports),
+         ratio(run("zcbufsrc", operation, size, "channel"), run("unixfdsrc", operation, size, "channel"))]
+        for operation in ("received", "sent") for size in sorted({size for _, _, size in of})
+    ]  # fmt: skip
+    yield from table([UNITS[run.unit], *run.transports, "zcbufsrc / unixfdsrc"], rows)
 
 
 def size_table(run, operation, state="steady"):
@@ -325,6 +337,9 @@ EXPLANATION = """## How it was measured
   the buffer lay lower. udmabuf never syncs for an attached device, so its number shows no copy.
 - *Memory beyond its pages* is what is missing of the machine's free memory while up to 1000
   buffers, or 1 GiB of them, are alive: for each, without the size that it has.
+- *A frame goes to another process*: CPU time of the process that receives it from a channel or from
+  GStreamer's own senders, and reads a byte of each page; and of the one that draws it, black, and
+  sends it. *libzcbuf* is a plain C program, which zcbufsink sends to as well.
 - –: there is no such operation, or no such buffer. A name such as EFAULT: it fails with that.
 """
 
@@ -356,6 +371,8 @@ def page(runs):
             yield from size_table(run, "alloc")
             yield "Memory beyond its pages, by size:\n"
             yield from footprint_table(run)
+            yield "A frame goes to another process:\n"
+            yield from transport_table(run)
     for run in runs:
         if run.fragmented:
             yield f"## In fragmented memory: Linux {run.kernel}, {run.unit}\n"
