@@ -395,6 +395,23 @@ static GstBufferPool *get_pool(GstZcbufUploader *self, gsize size)
 	return pool;
 }
 
+/*
+ * The last chroma sample of a line of odd width lies behind its last pixel in packed 4:2:2, where
+ * gst_video_frame_copy() leaves it behind: have it see one pixel more.
+ */
+static void complete_last_pair(GstVideoFrame *from, GstVideoFrame *to)
+{
+	const GstVideoFormatInfo *format = from->info.finfo;
+	gint width = GST_ROUND_UP_2(from->info.width);
+	gint bytes = width * GST_VIDEO_FORMAT_INFO_PSTRIDE(format, 0);
+
+	if (GST_VIDEO_FORMAT_INFO_N_PLANES(format) == 1 &&
+	    GST_VIDEO_FORMAT_INFO_N_COMPONENTS(format) >= 3 &&
+	    GST_VIDEO_FORMAT_INFO_W_SUB(format, 1) == 1 && bytes <= from->info.stride[0] &&
+	    bytes <= to->info.stride[0])
+		from->info.width = to->info.width = width;
+}
+
 static gboolean copy_video(GstZcbufUploader *self, GstBuffer *in, GstBuffer *out)
 {
 	GstVideoFrame from, to;
@@ -406,6 +423,7 @@ static gboolean copy_video(GstZcbufUploader *self, GstBuffer *in, GstBuffer *out
 		gst_video_frame_unmap(&from);
 		return FALSE;
 	}
+	complete_last_pair(&from, &to);
 	copied = gst_video_frame_copy(&to, &from);
 	gst_video_frame_unmap(&to);
 	gst_video_frame_unmap(&from);

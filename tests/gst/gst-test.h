@@ -183,4 +183,61 @@ static inline gboolean gst_test_have_dmabuf(void)
 	       access("/dev/dma_heap/system", R_OK) == 0;
 }
 
+/* Under any linear caps, DMA_DRM's as well. */
+static inline gboolean gst_test_video_info(GstVideoInfo *info, GstCaps *caps)
+{
+	GstVideoInfoDmaDrm drm;
+
+	if (!gst_video_is_dma_drm_caps(caps))
+		return gst_video_info_from_caps(info, caps);
+	return gst_video_info_dma_drm_from_caps(&drm, caps) &&
+	       gst_video_info_dma_drm_to_video_info(&drm, info);
+}
+
+/*
+ * A checksum of a frame's pixels, unpacked so that neither strides nor paddings matter; of all
+ * bytes if it is no raw video. To be freed; NULL if it cannot be read.
+ */
+static inline gchar *gst_test_checksum(GstBuffer *buffer, GstCaps *caps)
+{
+	GChecksum *sum = g_checksum_new(G_CHECKSUM_SHA1);
+	const GstVideoFormatInfo *format;
+	gchar *text = NULL;
+	GstVideoFrame frame;
+	GstVideoInfo info;
+	GstMapInfo map;
+	guint8 *line;
+
+	if (gst_structure_has_name(gst_caps_get_structure(caps, 0), "video/x-raw")) {
+		if (!gst_test_video_info(&info, caps) ||
+		    !gst_video_frame_map(&frame, &info, buffer, GST_MAP_READ))
+			goto out;
+		format = frame.info.finfo;
+		/* As wide as a block of pixels more, which some formats write. */
+		line = g_malloc0(8 * ((gsize)info.width + 64));
+		for (gint y = 0; y < info.height; y++) {
+			format->unpack_func(format, GST_VIDEO_PACK_FLAG_NONE, line,
+					    frame.data, frame.info.stride, 0, y,
+					    info.width);
+			g_checksum_update(sum, line,
+					  (gssize)info.width *
+						  GST_VIDEO_FORMAT_INFO_PSTRIDE(
+							  gst_video_format_get_info(
+								  format->unpack_format),
+							  0));
+		}
+		g_free(line);
+		gst_video_frame_unmap(&frame);
+	} else {
+		if (!gst_buffer_map(buffer, &map, GST_MAP_READ))
+			goto out;
+		g_checksum_update(sum, map.data, (gssize)map.size);
+		gst_buffer_unmap(buffer, &map);
+	}
+	text = g_strdup(g_checksum_get_string(sum));
+out:
+	g_checksum_free(sum);
+	return text;
+}
+
 #endif /* GST_TEST_H */
