@@ -133,6 +133,19 @@ static void never_seen_again(const struct heap *heap)
 	}
 	ok(zero, "%s: and when somebody was killed while allocating it", heap->name);
 
+	/* Another user of the same cgroup does get the memory, but nothing that was in it. */
+	for (int round = 0; round < 10; round++) {
+		pid_t child;
+
+		fill_and_free(heap, 8 * MiB);
+		child = fork();
+		if (child == 0)
+			_exit(setresgid(65534, 65534, 65534) ||
+			      setresuid(65534, 65534, 65534) || !born_zero(heap, 8 * MiB));
+		zero = end_of(child) == 0 && zero;
+	}
+	ok(zero, "%s: and when it was another user's", heap->name);
+
 	/* Memory that went through reclaim, in the middle of being zeroed or not. */
 	for (int round = 0; round < 10; round++) {
 		fill_and_free(heap, 24 * MiB);
