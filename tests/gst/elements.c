@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * docs/gstreamer.md tells the truth: each launch line of its table is run as it stands, and the
- * copies that are made are those that its row tells of. So are the examples of gst-inspect-1.0.
+ * copies that are made are those that its row tells of.
  */
 #include "gst-test.h"
 
@@ -180,7 +180,7 @@ static GstElement *without_zcbuf(gchar **words)
 		source |= g_str_equal(words[i], "videotestsrc");
 		sink |= g_str_equal(words[i], "fakesink");
 		if (g_str_equal(words[i], "glupload"))
-			source = FALSE; /* the GPU need not be exact */
+			source = FALSE; /* they differ, as the table says */
 	}
 	g_ptr_array_add(result, NULL);
 	if (source && sink)
@@ -214,6 +214,11 @@ static const gchar *what_is_missing(gchar **words)
 			return "no display that imports dma-bufs";
 		if (g_str_has_prefix(words[i], "v4l2") && access("/dev/video0", F_OK) != 0)
 			return "no camera";
+		/* Its threads are killed by SIGSEGV in the code that they compile. */
+		if (g_str_equal(words[i], "waylandsink") &&
+		    g_str_has_prefix(name.release, "6.1."))
+			return "weston dies here: llvmpipe reads frames that it has "
+			       "unmapped";
 	}
 	return NULL;
 }

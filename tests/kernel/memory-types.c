@@ -51,7 +51,8 @@ static uint64_t symbol(const char *name)
 	char line[512], is[256];
 
 	while (symbols && fgets(line, sizeof(line), symbols))
-		if (sscanf(line, "%llx %*c %255s", &address, is) == 2 && !strcmp(is, name)) {
+		if (sscanf(line, "%llx %*c %255s", &address, is) == 2 &&
+		    !strcmp(is, name)) {
 			fclose(symbols);
 			return address;
 		}
@@ -108,13 +109,28 @@ static long not_cached_in(uint64_t table, int shift)
 	return number;
 }
 
+/* Where the mapping begins is chance, in steps of 1 GiB; 64 GiB are enough. */
 static long not_cached_pages(void)
 {
-	uint64_t entry;
+	long number = 0;
 
-	/* 512 GiB are enough. */
-	read_kernel(top + (direct_map >> 39 & (ENTRIES - 1)) * 8, &entry, 8);
-	return not_cached_in(direct_map + TABLE(entry), 30);
+	for (uint64_t address = direct_map; address < direct_map + (64ULL << 30);
+	     address += 1ULL << 30) {
+		uint64_t entry;
+
+		read_kernel(top + (address >> 39 & (ENTRIES - 1)) * 8, &entry, 8);
+		if (!(entry & PRESENT))
+			continue;
+		read_kernel(direct_map + TABLE(entry) + (address >> 30 & (ENTRIES - 1)) * 8,
+			    &entry, 8);
+		if (!(entry & PRESENT))
+			continue;
+		if (entry & LARGE)
+			number += entry & NOT_CACHED ? 1L << 18 : 0;
+		else
+			number += not_cached_in(direct_map + TABLE(entry), 21);
+	}
+	return number;
 }
 
 /* The number of page INDEX of a buffer that is mapped at MEMORY. */
@@ -163,7 +179,8 @@ static void pages(const struct heap *heap)
 	ok(combined(frames, PAGES) == expected, "%s: %d of %d pages are write-combined",
 	   heap->name, expected, PAGES);
 	munmap(memory, PAGES * PAGE);
-	ok(combined(frames, PAGES) == expected, "%s: also when nobody maps them", heap->name);
+	ok(combined(frames, PAGES) == expected, "%s: also when nobody maps them",
+	   heap->name);
 	close(fd);
 	pause_ms(50);
 	ok(combined(frames, PAGES) == 0, "%s: none when it is freed", heap->name);
@@ -190,7 +207,8 @@ static void none_is_left(const struct heap *heap)
 	}
 	for (int i = 0; i < 64; i++)
 		close(fds[i]);
-	ok(!failed && held_as(heap, held_before), "%s: 2,000 buffers come and go", heap->name);
+	ok(!failed && held_as(heap, held_before), "%s: 2,000 buffers come and go",
+	   heap->name);
 	ok(heap->is.cache_mode != ZCBUF_WRITE_COMBINED || between > before,
 	   "%s: of %ld write-combined pages in between", heap->name, between);
 	ok(not_cached_pages() == before, "%s: none is left", heap->name);
@@ -207,7 +225,8 @@ static bool listed(const char *type, uint64_t address)
 	if (!list)
 		bail("pat_memtype_list: %s", strerror(errno));
 	while (!found && fgets(line, sizeof(line), list))
-		found = sscanf(line, "PAT: [mem 0x%llx-0x%llx] %63s", &from, &to, name) == 3 &&
+		found = sscanf(line, "PAT: [mem 0x%llx-0x%llx] %63s", &from, &to, name) ==
+				3 &&
 			from <= address && address <= to && !strcmp(name, type);
 	fclose(list);
 	return found;
@@ -220,7 +239,8 @@ static void without_pages(const struct heap *heap)
 	char *memory = must_map(fd, PAGE);
 
 	*memory = 1;
-	ok(listed(wc ? "write-combining" : "uncached-minus", frame_of(heap, fd, memory, 0) * PAGE),
+	ok(listed(wc ? "write-combining" : "uncached-minus",
+		  frame_of(heap, fd, memory, 0) * PAGE),
 	   "%s: is %s in the list of memory types", heap->name,
 	   wc ? "write-combined" : "uncached");
 	munmap(memory, PAGE);
