@@ -117,7 +117,8 @@ static bool end_connect(struct end *end)
 
 static bool end_completion(struct end *end, struct ibv_wc *wc)
 {
-	for (int tries = 0; tries < 30000; tries++, pause_ms(1))
+	/* A packet that is lost on a busy machine is sent again after a second. */
+	for (int tries = 0; tries < 100000; tries++, pause_ms(1))
 		if (ibv_poll_cq(end->cq, 1, wc))
 			return wc->status == IBV_WC_SUCCESS;
 	return false;
