@@ -35,9 +35,6 @@ int zcbuf_attachment_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *a
 	size_t max_segment;
 	int err;
 
-	/* An importer that looks for pages would find none. */
-	if (!buf->heap->ops->page && !attachment->peer2peer)
-		return -EOPNOTSUPP;
 	a = kzalloc_obj(*a, GFP_KERNEL);
 	if (!a)
 		return -ENOMEM;
@@ -122,6 +119,13 @@ struct sg_table *zcbuf_attachment_map(struct dma_buf_attachment *attachment,
 	const struct zcbuf_heap_ops *ops = view->buf->heap->ops;
 	struct zcbuf_attachment *a = attachment->priv;
 	int err = -EBUSY;
+
+	/*
+	 * An importer that looks for pages would find none. Not refused when it attaches:
+	 * V4L2, since Linux 6.12, then never puts its reference to the buffer.
+	 */
+	if (!ops->page && !attachment->peer2peer)
+		return ERR_PTR(-EOPNOTSUPP);
 
 	mutex_lock(&view->buf->lock);
 	if (a->dir != DMA_NONE)

@@ -53,7 +53,7 @@ struct zcbuf_heap_ops {
 
 	/**
 	 * @phys: where the buffer begins on the bus, if it has no pages. Only importers
-	 * that say they need none (&dma_buf_attachment.peer2peer) can attach then.
+	 * that say they need none (&dma_buf_attachment.peer2peer) can map it then.
 	 */
 	phys_addr_t (*phys)(struct zcbuf_buffer *buf);
 

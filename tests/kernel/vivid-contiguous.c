@@ -133,14 +133,16 @@ static void directions(const struct heap *heap)
 /* It wants pages. */
 static void refused(const struct heap *heap)
 {
+	struct held before = held(heap);
 	struct video video = camera();
 	int fd = must_alloc(heap, video.size);
 
 	video_request(&video, V4L2_MEMORY_DMABUF, 1);
-	is_errno(video_queue(&video, 0, fd), EOPNOTSUPP,
+	is_errno(video_queue(&video, 0, fd), EINVAL,
 		 "%s: a camera refuses memory without pages", heap->name);
 	close(fd);
 	close(video.fd);
+	ok(held_as(heap, before), "%s: and does not keep it", heap->name);
 }
 
 static void test(const struct heap *heap)

@@ -217,13 +217,13 @@ static void walk_device(int importer, int fd)
 {
 	struct zcbuf_importer_attach plain = { .fd = fd, .dma_bits = 64 };
 	struct zcbuf_importer_map map = { .direction = ZCBUF_IMPORTER_BIDIRECTIONAL };
-	bool pages = ioctl(importer, ZCBUF_IMPORTER_ATTACH, &plain) == 0;
+	bool pages = ioctl(importer, ZCBUF_IMPORTER_ATTACH, &plain) == 0 &&
+		     ioctl(importer, ZCBUF_IMPORTER_MAP, &map) == 0;
 	int view_fd = view(fd, 0, 0, ZCBUF_VIEW_DEVICE_READ_ONLY);
 	bool works;
 
-	answer("device", "a device without peer-to-peer attaches", pages);
-	if (pages)
-		ioctl(importer, ZCBUF_IMPORTER_DETACH);
+	answer("device", "a device without peer-to-peer maps", pages);
+	unmap_and_detach(importer);
 
 	begin();
 	attach_and_map(importer, fd, 64, pages ? 0 : ZCBUF_IMPORTER_PEER_TO_PEER, &map);
