@@ -49,22 +49,36 @@ struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_file *zfile, u64 size, u64 
 	mutex_init(&buf->lock);
 	INIT_LIST_HEAD(&buf->attachments);
 	buf->heap = heap;
+	buf->user = zcbuf_user_hold(zcbuf_file_user(zfile));
 	buf->size = size;
 	buf->alignment = alignment;
 	buf->flags = flags;
 	buf->recycler = flags & ZCBUF_ALLOC_RECYCLE ? zfile : NULL;
 	buf->id = atomic64_inc_return(&zcbuf_buffer_ids);
 
+	err = zcbuf_charge(heap, buf->user, size);
+	if (err)
+		goto free;
 	err = heap->ops->alloc(buf);
-	if (err) {
-		mutex_destroy(&buf->lock);
-		kfree(buf);
-		return ERR_PTR(err);
-	}
+	if (err)
+		goto uncharge;
+	/* The heap may have made it larger. */
+	err = zcbuf_charge(heap, buf->user, buf->size - size);
+	if (err)
+		goto free_memory;
 	dma_resv_init(&buf->resv);
-	atomic64_add(buf->size, &heap->used_bytes);
 	atomic64_inc(&heap->used_buffers);
 	return buf;
+
+free_memory:
+	heap->ops->free(buf);
+uncharge:
+	zcbuf_uncharge(heap, buf->user, size);
+free:
+	zcbuf_user_put(buf->user);
+	mutex_destroy(&buf->lock);
+	kfree(buf);
+	return ERR_PTR(err);
 }
 
 static void zcbuf_buffer_release(struct kref *ref)
@@ -73,9 +87,10 @@ static void zcbuf_buffer_release(struct kref *ref)
 
 	if (buf->file)
 		zcbuf_file_remove(buf);
-	atomic64_sub(buf->size, &buf->heap->used_bytes);
-	atomic64_dec(&buf->heap->used_buffers);
 	buf->heap->ops->free(buf);
+	zcbuf_uncharge(buf->heap, buf->user, buf->size);
+	atomic64_dec(&buf->heap->used_buffers);
+	zcbuf_user_put(buf->user);
 	dma_resv_fini(&buf->resv);
 	mutex_destroy(&buf->lock);
 	kfree(buf);

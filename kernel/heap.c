@@ -14,6 +14,7 @@
  * struct zcbuf_file - one open heap node, and where mmap() on it finds which buffer
  * @ref: the open file has one reference, and each buffer that it allocated
  * @heap: the heap
+ * @user: who opened it
  * @lock: innermost
  * @buffers: living buffers by offset. A buffer takes itself out when it dies
  * @next: where the search for a free offset begins
@@ -21,6 +22,7 @@
 struct zcbuf_file {
 	struct kref ref;
 	struct zcbuf_heap *heap;
+	struct zcbuf_user *user;
 	struct mutex lock; /* guards the rest */
 	struct rb_root buffers;
 	unsigned long next;
@@ -34,6 +36,7 @@ static void zcbuf_file_release(struct kref *ref)
 	struct zcbuf_file *zfile = container_of(ref, struct zcbuf_file, ref);
 
 	mutex_destroy(&zfile->lock);
+	zcbuf_user_put(zfile->user);
 	kfree(zfile);
 }
 
@@ -119,6 +122,11 @@ struct zcbuf_heap *zcbuf_file_heap(struct zcbuf_file *zfile)
 	return zfile->heap;
 }
 
+struct zcbuf_user *zcbuf_file_user(struct zcbuf_file *zfile)
+{
+	return zfile->user;
+}
+
 static int zcbuf_heap_open(struct inode *inode, struct file *file)
 {
 	struct zcbuf_heap *heap = zcbuf_heap_at(iminor(inode) - ZCBUF_FIRST_HEAP_MINOR);
@@ -129,6 +137,11 @@ static int zcbuf_heap_open(struct inode *inode, struct file *file)
 	zfile = kzalloc_obj(*zfile, GFP_KERNEL_ACCOUNT);
 	if (!zfile)
 		return -ENOMEM;
+	zfile->user = zcbuf_user_get();
+	if (!zfile->user) {
+		kfree(zfile);
+		return -ENOMEM;
+	}
 	kref_init(&zfile->ref);
 	mutex_init(&zfile->lock);
 	zfile->heap = heap;
@@ -199,6 +212,7 @@ int zcbuf_heap_register(struct zcbuf_heap *heap)
 	for (i = 0; i < zcbuf_nr_heaps; i++)
 		if (!strcmp(zcbuf_heaps[i]->name, heap->name))
 			return -EBUSY;
+	heap->limit = ZCBUF_NO_LIMIT;
 	zcbuf_heaps[zcbuf_nr_heaps++] = heap;
 	return 0;
 }

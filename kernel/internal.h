@@ -27,6 +27,7 @@
 
 struct zcbuf_buffer;
 struct zcbuf_file;
+struct zcbuf_user;
 
 /**
  * struct zcbuf_heap_ops - how a heap makes memory and maps it
@@ -80,6 +81,7 @@ struct zcbuf_heap_ops {
  * @max_size: bytes of the largest buffer, 0 for all that memory could hold
  * @max_alignment: bytes
  * @pooled: chunks go back to a pool
+ * @limit: bytes that living buffers may have together, or ZCBUF_NO_LIMIT
  * @used_bytes: in living buffers
  * @used_buffers: living buffers
  */
@@ -92,6 +94,7 @@ struct zcbuf_heap {
 	u64 max_size;
 	u64 max_alignment;
 	bool pooled;
+	u64 limit;
 	atomic64_t used_bytes;
 	atomic64_t used_buffers;
 };
@@ -100,6 +103,7 @@ struct zcbuf_heap {
  * struct zcbuf_buffer - memory with an owner and a charge
  * @ref: one for each view, and for each mapping made through a heap node
  * @heap: where the memory comes from
+ * @user: for whom it is counted
  * @memory: the heap's own
  * @size: bytes, whole pages; @heap may have made it larger than was asked for
  * @alignment: bytes
@@ -118,6 +122,7 @@ struct zcbuf_heap {
 struct zcbuf_buffer {
 	struct kref ref;
 	struct zcbuf_heap *heap;
+	struct zcbuf_user *user;
 	void *memory;
 	size_t size;
 	size_t alignment;
@@ -163,8 +168,21 @@ int zcbuf_heap_register(struct zcbuf_heap *heap);
 struct zcbuf_heap *zcbuf_heap_at(unsigned int index);
 u64 zcbuf_heap_max_size(const struct zcbuf_heap *heap);
 struct zcbuf_heap *zcbuf_file_heap(struct zcbuf_file *zfile);
+struct zcbuf_user *zcbuf_file_user(struct zcbuf_file *zfile);
 int zcbuf_file_add(struct zcbuf_file *zfile, struct zcbuf_buffer *buf);
 void zcbuf_file_remove(struct zcbuf_buffer *buf);
+
+/* limit.c */
+#define ZCBUF_NO_LIMIT		U64_MAX
+
+extern u64 zcbuf_limit;
+extern u64 zcbuf_user_limit;
+
+struct zcbuf_user *zcbuf_user_get(void);
+struct zcbuf_user *zcbuf_user_hold(struct zcbuf_user *user);
+void zcbuf_user_put(struct zcbuf_user *user);
+int zcbuf_charge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes);
+void zcbuf_uncharge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes);
 
 /* buffer.c */
 struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_file *zfile, u64 size, u64 alignment,

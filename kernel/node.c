@@ -77,28 +77,90 @@ static ssize_t pool_limit_store(struct device *dev, struct device_attribute *att
 }
 static DEVICE_ATTR_RW(pool_limit);
 
-static struct attribute *zcbuf_pool_attrs[] = {
+/* A number of bytes, or "max". */
+static ssize_t zcbuf_limit_emit(u64 limit, char *buf)
+{
+	if (limit == ZCBUF_NO_LIMIT)
+		return sysfs_emit(buf, "max\n");
+	return sysfs_emit(buf, "%llu\n", limit);
+}
+
+static ssize_t zcbuf_limit_parse(u64 *limit, const char *buf, size_t count)
+{
+	u64 bytes = ZCBUF_NO_LIMIT;
+	int err = sysfs_streq(buf, "max") ? 0 : kstrtou64(buf, 0, &bytes);
+
+	if (err)
+		return err;
+	WRITE_ONCE(*limit, bytes);
+	return count;
+}
+
+/* The heap's, or that of all heaps at the control node. */
+static u64 *zcbuf_limit_of(struct device *dev)
+{
+	struct zcbuf_heap *heap = dev_get_drvdata(dev);
+
+	return heap ? &heap->limit : &zcbuf_limit;
+}
+
+static ssize_t limit_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return zcbuf_limit_emit(READ_ONCE(*zcbuf_limit_of(dev)), buf);
+}
+
+static ssize_t limit_store(struct device *dev, struct device_attribute *attr,
+			   const char *buf, size_t count)
+{
+	return zcbuf_limit_parse(zcbuf_limit_of(dev), buf, count);
+}
+static DEVICE_ATTR_RW(limit);
+
+static ssize_t user_limit_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return zcbuf_limit_emit(READ_ONCE(zcbuf_user_limit), buf);
+}
+
+static ssize_t user_limit_store(struct device *dev, struct device_attribute *attr,
+				const char *buf, size_t count)
+{
+	return zcbuf_limit_parse(&zcbuf_user_limit, buf, count);
+}
+static DEVICE_ATTR_RW(user_limit);
+
+static struct attribute *zcbuf_control_attrs[] = {
+	&dev_attr_limit.attr,
+	&dev_attr_user_limit.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(zcbuf_control);
+
+static struct attribute *zcbuf_heap_attrs[] = {
+	&dev_attr_limit.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(zcbuf_heap);
+
+static struct attribute *zcbuf_pooled_heap_attrs[] = {
+	&dev_attr_limit.attr,
 	&dev_attr_pool_bytes.attr,
 	&dev_attr_pool_limit.attr,
 	NULL
 };
+ATTRIBUTE_GROUPS(zcbuf_pooled_heap);
 
-static const struct attribute_group zcbuf_pool_group = {
-	.attrs	= zcbuf_pool_attrs,
-};
-
-static const struct attribute_group *zcbuf_pool_groups[] = {
-	&zcbuf_pool_group,
-	NULL
-};
-
-static int zcbuf_node_create(unsigned int minor, const char *name, bool pooled)
+static int zcbuf_node_create(unsigned int minor, const char *name, struct zcbuf_heap *heap,
+			     const struct attribute_group **groups)
 {
-	const struct attribute_group **groups = pooled ? zcbuf_pool_groups : NULL;
-
 	return PTR_ERR_OR_ZERO(device_create_with_groups(&zcbuf_class, NULL,
 							 MKDEV(MAJOR(zcbuf_devt), minor),
-							 NULL, groups, "%s", name));
+							 heap, groups, "%s", name));
+}
+
+static int zcbuf_heap_node_create(unsigned int index, struct zcbuf_heap *heap)
+{
+	return zcbuf_node_create(ZCBUF_FIRST_HEAP_MINOR + index, heap->name, heap,
+				 heap->pooled ? zcbuf_pooled_heap_groups : zcbuf_heap_groups);
 }
 
 static void zcbuf_nodes_destroy(void)
@@ -126,9 +188,9 @@ int __init zcbuf_nodes_init(void)
 		unregister_chrdev_region(zcbuf_devt, MINORS);
 		return err;
 	}
-	err = zcbuf_node_create(0, "zcbuf", false);
+	err = zcbuf_node_create(0, "zcbuf", NULL, zcbuf_control_groups);
 	for (i = 0; !err && (heap = zcbuf_heap_at(i)); i++)
-		err = zcbuf_node_create(ZCBUF_FIRST_HEAP_MINOR + i, heap->name, heap->pooled);
+		err = zcbuf_heap_node_create(i, heap);
 	if (!err) {
 		cdev_init(&zcbuf_cdev, &zcbuf_node_fops);
 		zcbuf_cdev.owner = THIS_MODULE;

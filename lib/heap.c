@@ -365,6 +365,8 @@ static const char *alloc_remedy(int error)
 	switch (error) {
 	case -ENOMEM:
 		return " (ask for less, free memory, or raise the cgroup's memory.max)";
+	case -EDQUOT:
+		return " (a limit in /sys/class/zcbuf/*/: free buffers, or have it raised)";
 	case -EMFILE:
 		return " (raise 'ulimit -n')";
 	case -ENFILE:

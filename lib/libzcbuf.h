@@ -193,8 +193,8 @@ struct zcbuf_alloc_options {
  * @options: NULL for the defaults
  *
  * Errors: -EINVAL (size 0, alignment or name not as described), -EOPNOTSUPP (no heap here can
- * do that alignment or those flags), else those of the last heap tried: -ENOMEM, -EMFILE,
- * -EINTR (killed) …
+ * do that alignment or those flags), else those of the last heap tried: -ENOMEM, -EDQUOT (a
+ * limit in /sys/class/zcbuf/), -EMFILE, -EINTR (killed) …
  */
 int zcbuf_heap_alloc(struct zcbuf_heap *heap, size_t size,
 		     const struct zcbuf_alloc_options *options,

@@ -231,8 +231,9 @@ struct zcbuf_ioc_info {
  * The memory is zeroed, but see ZCBUF_ALLOC_RECYCLE. Errors: -EINVAL (size 0 or not to be
  * rounded up, alignment, flag, fd_flags or name not as described), -ENOMEM (larger than
  * the heap's max_size, no memory, none of that kind or alignment, or the cgroup's limit is
- * reached), -EINTR (killed while allocating), -EMFILE, -ENFILE (no fd left), -EFAULT,
- * -E2BIG.
+ * reached), -EDQUOT (a limit in /sys/class/zcbuf/ would be exceeded: that of zcbuf, of the
+ * heap, or of the user who opened the node), -EINTR (killed while allocating), -EMFILE,
+ * -ENFILE (no fd left), -EFAULT, -E2BIG.
  */
 #define ZCBUF_IOC_ALLOC		_IOWR(ZCBUF_IOC_MAGIC, 0x40, struct zcbuf_ioc_alloc)
 
