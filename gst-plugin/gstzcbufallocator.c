@@ -185,7 +185,7 @@ static GstMemory *gst_zcbuf_allocator_alloc(GstAllocator *allocator, gsize size,
 		return NULL;
 	}
 	GST_MINI_OBJECT_FLAG_SET(mem, params->flags);
-	gst_memory_resize(mem, params->prefix, size);
+	gst_memory_resize(mem, (gssize)params->prefix, size);
 	return mem;
 }
 

@@ -434,7 +434,7 @@ static gboolean copy_bytes(GstBuffer *in, GstBuffer *out)
 {
 	GstMapInfo map;
 
-	gst_buffer_set_size(out, gst_buffer_get_size(in));
+	gst_buffer_set_size(out, (gssize)gst_buffer_get_size(in));
 	if (!gst_buffer_map(out, &map, GST_MAP_WRITE))
 		return FALSE;
 	gst_buffer_extract(in, 0, map.data, map.size);

@@ -122,8 +122,10 @@ static struct zcbuf_pool *zcbuf_pool_new(struct mem_cgroup *memcg, const void *o
 }
 
 /**
- * zcbuf_pool_get() - the pool of the caller's memory cgroup and of @owner, or NULL: do
- * without. @owner may be NULL; one that is not must call zcbuf_pool_abandon() in the end.
+ * zcbuf_pool_get() - the pool of the caller's memory cgroup and of one owner
+ * @owner: NULL for what all share; any other must call zcbuf_pool_abandon() in the end
+ *
+ * Returns NULL when it has to be done without.
  */
 struct zcbuf_pool *zcbuf_pool_get(const void *owner)
 {
@@ -270,9 +272,13 @@ static bool zcbuf_pool_clear(struct page *page)
 }
 
 /**
- * zcbuf_pool_take() - add chunks of @tier, with one reference each, to @list
+ * zcbuf_pool_take() - take chunks out of a pool
+ * @pool: the pool
+ * @tier: which size
+ * @want: how many at most
+ * @list: gets them, by &page.lru, with one reference each
  *
- * Returns how many, at most @want: those that are clean, or one that had to be zeroed.
+ * Returns how many: those that are clean, or one that had to be zeroed.
  */
 unsigned long zcbuf_pool_take(struct zcbuf_pool *pool, unsigned int tier, unsigned long want,
 			      struct list_head *list)
@@ -326,8 +332,14 @@ static bool zcbuf_pool_freeze(struct zcbuf_pool *pool, struct page *page)
 }
 
 /**
- * zcbuf_pool_give() - keep @count chunks of @tier, but free those that somebody else has a
- * reference on, that are of another cgroup, or too many. The caller's references are gone.
+ * zcbuf_pool_give() - keep chunks that are not used any more
+ * @pool: the pool
+ * @tier: which size
+ * @chunks: first page of each; the caller's references are gone
+ * @count: how many
+ *
+ * Frees those that somebody else has a reference on, that are of another cgroup, or too
+ * many.
  */
 void zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page **chunks,
 		     unsigned int count)

@@ -753,7 +753,7 @@ static int send_frame(struct zcbuf_producer *p, const struct zcbuf_frame *source
 	for (struct client *c = p->first; c; c = c->next)
 		client_offer(p, c, frame);
 	keep_for_waiting(p, frame);
-	r = frame->holders - 1;
+	r = (int)frame->holders - 1;
 	frame_put(p, frame);
 	producer_arm_timer(p);
 	return r;

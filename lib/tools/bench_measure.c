@@ -191,11 +191,11 @@ static int sync_range(int control, int fd, size_t length)
 struct message {
 	struct iovec iov;
 	struct msghdr header;
+	char byte;
 	union {
 		struct cmsghdr align;
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
-	char byte;
 };
 
 static struct msghdr *message_header(struct message *message)

@@ -130,7 +130,7 @@ static void report_fd(struct report *report, int pid, int fd, const struct fdinf
 static bool add_fd(struct zcbuf_ctx *ctx, struct report *report, int pid, int fd)
 {
 	struct zcbuf_buffer *buffer = NULL;
-	struct zcbuf_buffer_info info;
+	struct zcbuf_buffer_info info = { 0 };
 	struct fdinfo fdinfo;
 	bool known, found;
 

@@ -199,7 +199,7 @@ static char *readable_bytes(uint64_t bytes)
 	if (value == (double)(uint64_t)value)
 		return format("%.0f %s", value, units[unit]);
 	/* Exactly, if the next smaller unit can say it: 8100 KiB, not 7.9 MiB. */
-	if (value * 1024 == (double)(uint64_t)(value * 1024))
+	if (unit && value * 1024 == (double)(uint64_t)(value * 1024))
 		return format("%.0f %s", value * 1024, units[unit - 1]);
 	return format("%.1f %s", value, units[unit]);
 }
