@@ -85,6 +85,18 @@ kernels() {
 	add_kernel 6.12 '6\.12\.[0-9]+\+deb13'
 	add_kernel 7.3 '7\.3\.[0-9]+\+deb13'
 	rm "$root/tmp/names"
+	# The kernel's checks of source code, which no package of headers has; make C=2 asks for the last one.
+	unpack_source /usr/src/checkpatch 2 linux-source-7.3/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch,checker-valid.sh}
+	mv "$root/usr/src/checkpatch/checker-valid.sh" "$root"/usr/src/linux-headers-7.3.*-common/scripts/
+}
+
+# unpack_source DIR LEVELS FILES…: files of the newest kernel's source, without the LEVELS above them
+unpack_source() {
+	mkdir -p "$root$1"
+	in_root sh -c 'cd /tmp && apt-get -q download linux-source-7.3'
+	dpkg-deb --fsys-tarfile "$root"/tmp/linux-source-*.deb | tar -xO ./usr/src/linux-source-7.3.tar.xz |
+		tar -xJ -C "$root$1" --strip-components="$2" "${@:3}"
+	rm "$root"/tmp/linux-source-*.deb
 }
 
 # add_kernel NAME ABI-PATTERN [PACKAGE]: the newest one that has headers
