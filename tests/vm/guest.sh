@@ -2,6 +2,7 @@
 # Builds the guest: one Debian trixie root with every supported kernel, for chroot and for QEMU.
 #
 #   guest.sh build DIR        make DIR (as root)
+#   guest.sh debug BASE DIR   make DIR: BASE, and a kernel that looks for faults
 #
 # mmdebstrap calls it back as 'guest.sh kernels DIR' and 'guest.sh finish DIR'.
 set -euo pipefail
@@ -90,7 +91,7 @@ kernels() {
 	mv "$root/usr/src/checkpatch/checker-valid.sh" "$root"/usr/src/linux-headers-7.3.*-common/scripts/
 }
 
-# unpack_source DIR LEVELS FILES…: files of the newest kernel's source, without the LEVELS above them
+# unpack_source DIR LEVELS [FILES…]: all of the newest kernel's source, or some files, without the LEVELS above them
 unpack_source() {
 	mkdir -p "$root$1"
 	in_root sh -c 'cd /tmp && apt-get -q download linux-source-7.3'
@@ -139,6 +140,40 @@ add_initrd() {
 	done
 	(cd "$dir" && find . | "$root/bin/busybox" cpio -o -H newc) | gzip -1 > "$root/boot/initrd-$version"
 	rm -r "$dir"
+}
+
+# What add_kernel does with a kernel of Debian's, from its source. DIR shares BASE's files.
+debug() {
+	local base=$1 tree=/usr/src/linux-debug options refused version
+	root=$2
+	cp -al "$base" "$root"
+	mount -t proc proc "$root/proc"
+	mapfile -t options < <(proxy_options)
+	printf '%s;\n' "${options[@]#--aptopt=}" > "$root/etc/apt/apt.conf.d/proxy"
+	in_root apt-get -q update
+	in_root apt-get -q -y --no-install-recommends install bc bison flex libelf-dev
+	unpack_source "$tree" 1
+	rm -r "$root"/var/lib/apt/lists/* "$root/etc/apt/apt.conf.d/proxy"
+
+	cp "${0%/*}/debug.config" "$root$tree/"
+	in_root make -C "$tree" tinyconfig
+	in_root sh -c "cd $tree && scripts/kconfig/merge_config.sh -m .config debug.config"
+	in_root make -C "$tree" olddefconfig
+	refused=$(grep 'CONFIG_' "$root$tree/debug.config" | grep -vxFf "$root$tree/.config") || true
+	[[ ! $refused ]] || { echo "debug.config asks for what Linux does not do: ${refused//$'\n'/, }" >&2; exit 1; }
+	in_root make -C "$tree" -j "$(nproc)" LOCALVERSION=-debug bzImage modules
+	in_root make -C "$tree" LOCALVERSION=-debug modules_install
+
+	version=$(< "$root$tree/include/config/kernel.release")
+	cp "$root$tree/arch/x86/boot/bzImage" "$root/boot/vmlinuz-$version"
+	in_root make -C "$tree" LOCALVERSION=-debug run-command \
+		KBUILD_RUN_COMMAND="\$(srctree)/scripts/package/install-extmod-build /usr/src/linux-headers-$version"
+	ln -sfn "/usr/src/linux-headers-$version" "$root/usr/lib/modules/$version/build"
+	rm -r "${root:?}$tree"
+	cp --remove-destination "$base/boot/kernels" "$root/boot/"
+	add_initrd "$version"
+	echo "debug $version" >> "$root/boot/kernels"
+	umount "$root/proc"
 }
 
 finish() {

@@ -3,6 +3,7 @@
 
 # What stands behind a + is how the machine differs from a plain one, see write_qemu.
 kernels=(6.1 6.12 7.3 7.3+cma 7.3+bounce)
+debug_kernels=(debug debug+bounce)
 bench_kernels=(6.1+icount 6.12+icount 6.12 7.3+icount 7.3)
 default_kernel=7.3
 vm_died=70 # the status of a command whose machine went away
@@ -41,8 +42,8 @@ leave_nothing_behind() {
 	trap 'exit 129' HUP
 }
 
-# Everything that ./run needs before it can run something.
-prepare() {
+# Everything that ./run needs before it can run something, on KERNEL if that is not one of Debian's.
+prepare() { # prepare [KERNEL]
 	leave_nothing_behind
 	if ((EUID != 0)); then
 		command -v sudo > /dev/null || die 'needs root, to chroot into the guest'"'"'s system: install sudo or run this as root'
@@ -50,6 +51,7 @@ prepare() {
 	fi
 	prepare_host
 	prepare_guest
+	[[ ${1-} != debug* ]] || prepare_debug_guest
 	build
 }
 
@@ -98,32 +100,46 @@ with_log() {
 
 last_line() { tail -n 1 "$1" | tr -cd '[:print:]' | cut -c 1-60; }
 
-# The guest's root is named after what it is made of; whoever uses it holds a shared lock on its name.
+# A guest's root is named after what it is made of; whoever uses it holds a shared lock on its name.
 prepare_guest() {
-	local key start
-	key=$(cat "$vm/guest.sh" "$vm/initrd-init" | sha256sum | cut -c 1-16)
-	guest=$cache/guest-$key
+	guest=$cache/guest-$(key_of guest.sh initrd-init)
 	mkdir -p "$cache" || die "cannot write $cache; set XDG_CACHE_HOME to a directory with 5 GB to spare"
-	exec {guest_lock}> "$guest.lock"
-	flock -s "$guest_lock"
-	if [[ ! -d $guest ]]; then
-		exec {build_lock}> "$cache/build.lock"
-		flock -n "$build_lock" || { say "another ./run makes the guest's system; waiting for it"; flock "$build_lock"; }
-		[[ -d $guest ]] || make_guest
-		exec {build_lock}>&-
-	fi
-	touch "$guest.lock"
+	have_guest 5000 'Debian trixie and its kernels, 3 GB, some 2 to 4 minutes' build
 	remove_old_guests
 }
 
+# The same root, and the kernel that looks for faults.
+prepare_debug_guest() {
+	local base=$guest
+	guest=$cache/guest-$(key_of guest.sh initrd-init debug.config)-debug
+	have_guest 4000 'the debug kernel, from its source, some 10 to 30 minutes' debug "$base"
+}
+
+key_of() { (cd "$vm" && cat "$@") | sha256sum | cut -c 1-16; }
+
+# have_guest MEGABYTES WHAT COMMAND…: $guest is there, or guest.sh COMMAND makes it
+have_guest() {
+	local lock build_lock
+	exec {lock}> "$guest.lock"
+	flock -s "$lock"
+	if [[ ! -d $guest ]]; then
+		exec {build_lock}> "$cache/build.lock"
+		flock -n "$build_lock" || { say "another ./run makes a guest's system; waiting for it"; flock "$build_lock"; }
+		[[ -d $guest ]] || make_guest "$@"
+		exec {build_lock}>&-
+	fi
+	touch "$guest.lock"
+}
+
 make_guest() {
-	local free start=$SECONDS
+	local megabytes=$1 what=$2 free start=$SECONDS
+	shift 2
 	free=$(df --output=avail -m "$cache" | tail -n 1)
-	((free > 5000)) || die "$cache has $free MB free, the guest's system needs 5000; free some or set XDG_CACHE_HOME"
-	say "making the guest's system: Debian trixie and its kernels, 3 GB in $cache, some 2 to 4 minutes, once"
+	((free > megabytes)) || die "$cache has $free MB free, the guest's system needs $megabytes; free some or set XDG_CACHE_HOME"
+	say "making the guest's system in $cache: $what, once"
 	new_guest=$cache/new
 	as_root rm -rf --one-file-system "$new_guest"
-	with_log "$guest.log" "making the guest's system" as_root "$vm/guest.sh" build "$new_guest" ||
+	with_log "$guest.log" "making the guest's system" as_root unshare --mount -- "$vm/guest.sh" "$@" "$new_guest" ||
 		{ tail -n 30 "$guest.log" >&2; die "making the guest's system failed (is deb.debian.org within reach?); all it said: $guest.log"; }
 	as_root mv -T "$new_guest" "$guest"
 	new_guest=
@@ -268,7 +284,7 @@ remove_dead_vms() {
 }
 
 write_qemu() {
-	local kernel=$1 dir=$2 version vga=std machine=("${accel[@]}" -cpu 'max,la57=off' -smp 2)
+	local kernel=$1 dir=$2 version vga=std size=3G machine=("${accel[@]}" -cpu 'max,la57=off' -smp 2)
 	# RAM for carveouts, see init; fresh pages are as they were, so that what we fail to clear is seen
 	local memory='memmap=16M$0x60000000 iomem=relaxed init_on_alloc=0'
 	case $kernel in
@@ -277,11 +293,13 @@ write_qemu() {
 	# the clock counts instructions, a nanosecond each; string instructions would count once for each byte
 	*+icount) machine=(-accel tcg -icount 'shift=0,sleep=off' -cpu 'max,la57=off,erms=off,fsrm=off' -smp 1) ;;
 	esac
+	# what it knows of each byte takes memory, and what it warns of is a fault
+	[[ $kernel != debug* ]] || { size=5G; memory+=' panic_on_warn=1'; }
 	version=$(version_of "$kernel")
 	[[ ${kernel%+*} != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
 	local share=security_model=none,multidevs=remap
 	# shellcheck disable=SC2054 # the commas are QEMU's
-	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${machine[@]}" -m 3G
+	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${machine[@]}" -m "$size"
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
 		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
@@ -337,7 +355,7 @@ test_in_vm() {
 	leave_nothing_behind
 	machines=()
 	# The tour describes a plain machine.
-	[[ $kernel != *+* ]] || (($#)) || set -- kernel/ lib/ gst/ fuzz/
+	[[ $kernel != *+* && $kernel != debug ]] || (($#)) || set -- kernel/ lib/ gst/ fuzz/
 	cd "$checkout" || return
 	mkdir -p "$results"
 	while :; do
