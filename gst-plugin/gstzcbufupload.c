@@ -61,25 +61,31 @@ GST_ELEMENT_REGISTER_DEFINE(zcbufupload, "zcbufupload", GST_RANK_NONE,
 
 /* ---- caps ------------------------------------------------------------------------------ */
 
-/* "NV12" of plain caps as DMA_DRM spells it, or the other way round; NULL if it has none. */
+/*
+ * "NV12" of plain caps as DMA_DRM spells it, or the other way round; NULL if it has none. Of some
+ * formats GStreamer knows the fourcc but not the way back (NV15 in 1.26): nobody could read caps
+ * with it.
+ */
 static const gchar *translate_format(const gchar *format, gboolean to_drm,
 				     gchar **drm_string)
 {
+	GstVideoFormat linear;
 	guint64 modifier;
 	guint32 fourcc;
 
 	if (to_drm) {
-		fourcc = gst_video_dma_drm_fourcc_from_format(
-			gst_video_format_from_string(format));
-		if (fourcc == 0)
+		linear = gst_video_format_from_string(format);
+		fourcc = gst_video_dma_drm_fourcc_from_format(linear);
+		if (fourcc == 0 || gst_video_dma_drm_fourcc_to_format(fourcc) != linear)
 			return NULL;
 		return *drm_string = gst_video_dma_drm_fourcc_to_string(fourcc, 0);
 	}
 	fourcc = gst_video_dma_drm_fourcc_from_string(format, &modifier);
-	if (fourcc == 0 || modifier != 0 ||
-	    gst_video_dma_drm_fourcc_to_format(fourcc) == GST_VIDEO_FORMAT_UNKNOWN)
+	if (fourcc == 0 || modifier != 0)
 		return NULL;
-	return gst_video_format_to_string(gst_video_dma_drm_fourcc_to_format(fourcc));
+	linear = gst_video_dma_drm_fourcc_to_format(fourcc);
+	return linear == GST_VIDEO_FORMAT_UNKNOWN ? NULL
+						  : gst_video_format_to_string(linear);
 }
 
 static void append_format(GValue *list, const gchar *format, gboolean to_drm)
