@@ -110,6 +110,7 @@ struct _GstZcbufSink {
 
 	/* the streaming thread's own */
 	gboolean live;
+	gboolean ended;
 	guint64 sequence;
 	guint32 segment_number;
 	GByteArray *metadata;
@@ -547,6 +548,7 @@ static void send_end(GstZcbufSink *self)
 {
 	gint64 deadline = g_get_monotonic_time() + END_TIMEOUT;
 
+	self->ended = TRUE;
 	zcbuf_producer_end(self->producer);
 	g_mutex_lock(&self->lock);
 	while (!self->unlocked && g_get_monotonic_time() < deadline &&
@@ -686,6 +688,7 @@ static gboolean gst_zcbuf_sink_start(GstBaseSink *sink)
 
 	self->registry = registry_new(self->producer);
 	self->live = FALSE;
+	self->ended = FALSE;
 	self->sequence = 0;
 	self->segment_number = 0;
 	self->num_consumers = 0;
@@ -699,8 +702,11 @@ static gboolean gst_zcbuf_sink_stop(GstBaseSink *sink)
 	GstZcbufSink *self = GST_ZCBUF_SINK(sink);
 	struct zcbuf_producer *producer = self->producer;
 	struct zcbuf_producer_event event;
-	GstStructure *stats = get_stats(self);
+	GstStructure *stats;
 
+	if (!producer) /* it could not be started again */
+		return TRUE;
+	stats = get_stats(self);
 	GST_INFO_OBJECT(self, "%" GST_PTR_FORMAT, stats);
 	gst_structure_free(stats);
 	zcbuf_producer_close(producer);
@@ -743,6 +749,22 @@ static gboolean gst_zcbuf_sink_unlock_stop(GstBaseSink *sink)
 	self->unlocked = FALSE;
 	g_mutex_unlock(&self->lock);
 	return TRUE;
+}
+
+/* Consumers of the next stream must not be told at once that it has ended. */
+static GstStateChangeReturn gst_zcbuf_sink_change_state(GstElement *element,
+							GstStateChange transition)
+{
+	GstStateChangeReturn result = GST_ELEMENT_CLASS(gst_zcbuf_sink_parent_class)
+					      ->change_state(element, transition);
+
+	if (transition == GST_STATE_CHANGE_PAUSED_TO_READY &&
+	    GST_ZCBUF_SINK(element)->ended) {
+		gst_zcbuf_sink_stop(GST_BASE_SINK(element));
+		if (!gst_zcbuf_sink_start(GST_BASE_SINK(element)))
+			return GST_STATE_CHANGE_FAILURE;
+	}
+	return result;
 }
 
 /* ---- properties -------------------------------------------------------------------------- */
@@ -947,6 +969,7 @@ static void gst_zcbuf_sink_class_init(GstZcbufSinkClass *klass)
 	object_class->finalize = gst_zcbuf_sink_finalize;
 	install_properties(object_class);
 
+	element_class->change_state = GST_DEBUG_FUNCPTR(gst_zcbuf_sink_change_state);
 	gst_element_class_add_static_pad_template(element_class, &sink_template);
 	gst_element_class_set_static_metadata(
 		element_class, "zcbuf sink", "Sink/Network",

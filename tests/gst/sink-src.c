@@ -635,6 +635,111 @@ static void a_frame_outlives_its_source(void)
 	gst_buffer_unref(copy);
 }
 
+static void a_flush_is_over_when_it_ends(void)
+{
+	struct link link;
+	GstSegment segment;
+	GstBuffer *out;
+
+	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1", "");
+	out = cross(&link, new_frame(1024, 1));
+	gst_clear_buffer(&out);
+	gst_harness_push_event(link.sink, gst_event_new_flush_start());
+	ok(gst_harness_push(link.sink, new_frame(1024, 2)) == GST_FLOW_FLUSHING,
+	   "a sink that is flushed refuses frames");
+	gst_harness_push_event(link.sink, gst_event_new_flush_stop(TRUE));
+	gst_segment_init(&segment, GST_FORMAT_TIME);
+	gst_harness_push_event(link.sink, gst_event_new_segment(&segment));
+	out = cross(&link, new_frame(1024, 3));
+	ok(is_frame(out, 1024, 3), "and sends them again afterwards");
+	gst_clear_buffer(&out);
+	link_down(&link);
+}
+
+static void nobody_seeks_in_a_live_stream(void)
+{
+	gboolean seekable = TRUE;
+	struct link link;
+	GstQuery *query;
+	GstBuffer *out;
+
+	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1", "");
+	out = cross(&link, new_frame(1024, 1));
+	gst_clear_buffer(&out);
+	query = gst_query_new_seeking(GST_FORMAT_TIME);
+	if (gst_element_query(link.src_element, query))
+		gst_query_parse_seeking(query, NULL, &seekable, NULL, NULL);
+	gst_query_unref(query);
+	ok(!seekable, "a source says that nobody can seek in it");
+	ok(!gst_harness_push_upstream_event(
+		   link.src, gst_event_new_seek(1.0, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH,
+						GST_SEEK_TYPE_SET, GST_SECOND,
+						GST_SEEK_TYPE_NONE, 0)),
+	   "and refuses a seek");
+	out = cross(&link, new_frame(1024, 2));
+	ok(is_frame(out, 1024, 2), "after which frames come as before");
+	gst_clear_buffer(&out);
+	link_down(&link);
+}
+
+static void queries_are_answered(void)
+{
+	GstBufferPool *pool = NULL;
+	gboolean live = FALSE;
+	struct link link;
+	GstQuery *query;
+	GstCaps *caps;
+
+	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1", "");
+	query = gst_query_new_latency();
+	if (gst_element_query(link.src_element, query))
+		gst_query_parse_latency(query, &live, NULL, NULL);
+	gst_query_unref(query);
+	ok(live, "a source is live");
+	caps = gst_pad_get_current_caps(link.sink->srcpad);
+	query = gst_query_new_allocation(caps, TRUE);
+	if (gst_pad_peer_query(link.sink->srcpad, query) &&
+	    gst_query_get_n_allocation_pools(query) > 0)
+		gst_query_parse_nth_allocation_pool(query, 0, &pool, NULL, NULL, NULL);
+	ok(pool && gst_query_find_allocation_meta(query, GST_VIDEO_META_API_TYPE, NULL),
+	   "a sink offers a pool, and reads GstVideoMeta");
+	gst_clear_object(&pool);
+	gst_query_unref(query);
+	gst_caps_unref(caps);
+	link_down(&link);
+}
+
+static void they_can_be_stopped_and_started(void)
+{
+	gchar *address = gst_test_address();
+	GstElement *producer = gst_test_pipeline(
+		"videotestsrc num-buffers=5 ! " CAPS
+		" ! zcbufsink socket-path=%s sync=false wait-for-connection=true "
+		"max-wait=-1",
+		address);
+	GstElement *consumer = gst_test_pipeline(
+		"zcbufsrc name=src socket-path=%s reconnect=true ! fakesink sync=false",
+		address);
+	GstElement *src = gst_bin_get_by_name(GST_BIN(consumer), "src");
+	guint good = 0;
+
+	for (guint turn = 0; turn < 3; turn++) {
+		gst_element_set_state(consumer, GST_STATE_PLAYING);
+		gst_element_set_state(producer, GST_STATE_PLAYING);
+		good += gst_test_wait_eos(producer) && gst_test_wait_eos(consumer) &&
+			gst_test_stat(src, "frames") == 5;
+		gst_element_set_state(consumer,
+				      turn == 0 ? GST_STATE_READY : GST_STATE_NULL);
+		gst_element_set_state(producer,
+				      turn == 0 ? GST_STATE_READY : GST_STATE_NULL);
+	}
+	ok(good == 3, "both can be stopped and started, and all frames cross each time");
+	gst_object_unref(src);
+	gst_test_stop(consumer);
+	gst_test_stop(producer);
+	g_free(address);
+}
+
 int main(void)
 {
 	gst_test_begin();
@@ -654,5 +759,9 @@ int main(void)
 	memories_may_be_parts_of_one_buffer();
 	writable_buffers_are_read_only_for_elements();
 	a_frame_outlives_its_source();
+	a_flush_is_over_when_it_ends();
+	nobody_seeks_in_a_live_stream();
+	queries_are_answered();
+	they_can_be_stopped_and_started();
 	return gst_test_end();
 }
