@@ -219,34 +219,143 @@ static void caps_tell_the_truth(void)
 	gst_test_stop(pipeline);
 }
 
-static void a_full_pool_waits_and_can_be_stopped(void)
+/* Behind zcbufupload is a queue that keeps all that it gets. */
+static void a_full_pool_waits_and_can_be_stopped(const gchar *before, const gchar *counter)
 {
-	GstHarness *h = gst_harness_new_parse("zcbufupload max-buffers=2");
-	GstElement *pipeline;
+	GstElement *pipeline = gst_test_pipeline(
+		"videotestsrc ! " CAPS " ! %s ! zcbufupload name=u max-buffers=4 ! queue "
+		"max-size-buffers=100 ! fakesink sync=true ts-offset=3600000000000",
+		before);
+	GstElement *upload = gst_bin_get_by_name(GST_BIN(pipeline), "u");
+	guint64 frames;
 	gint64 start;
 
-	gst_harness_teardown(h);
-	/* valve-less: the queue keeps all, so that the copies have no buffer left */
-	pipeline =
-		gst_test_pipeline("videotestsrc ! " CAPS
-				  " ! identity drop-allocation=true ! zcbufupload name=u "
-				  "max-buffers=2 ! queue max-size-buffers=100 ! "
-				  "fakesink sync=true ts-offset=3600000000000");
-	gst_element_set_state(pipeline, GST_STATE_PAUSED);
-	gst_element_get_state(pipeline, NULL, NULL, 10 * GST_SECOND);
 	gst_element_set_state(pipeline, GST_STATE_PLAYING);
+	gst_test_until(gst_test_counter(upload, counter) >= 4);
 	g_usleep(300 * 1000);
-	{
-		GstElement *upload = gst_bin_get_by_name(GST_BIN(pipeline), "u");
-
-		ok(gst_test_counter(upload, "copied-frames") == 2,
-		   "when all buffers are in use, frames wait");
-		gst_object_unref(upload);
-	}
+	frames = gst_test_counter(upload, counter);
+	ok(frames == 4, "when all 4 buffers are in use, frames wait (%s)", counter);
+	gst_object_unref(upload);
 	start = g_get_monotonic_time();
 	gst_test_stop(pipeline);
 	ok(g_get_monotonic_time() - start < 2 * G_TIME_SPAN_SECOND,
 	   "a pipeline that waits so stops at once");
+}
+
+/* ---- events and queries ------------------------------------------------------------------ */
+
+static GstBuffer *new_frame(guint height)
+{
+	GstBuffer *frame = gst_buffer_new_allocate(NULL, (gsize)64 * height, NULL);
+
+	gst_buffer_memset(frame, 0, 0x5a, -1);
+	return frame;
+}
+
+static GstHarness *gray_harness(void)
+{
+	GstHarness *h = gst_harness_new("zcbufupload");
+
+	gst_harness_set_src_caps_str(
+		h, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1");
+	return h;
+}
+
+static gboolean passes(GstHarness *h, GstEvent *event)
+{
+	GstEventType type = GST_EVENT_TYPE(event);
+	gboolean found = FALSE;
+	GstEvent *out;
+
+	if (!gst_harness_push_event(h, event))
+		return FALSE;
+	while (!found && (out = gst_harness_try_pull_event(h))) {
+		found = GST_EVENT_TYPE(out) == type;
+		gst_event_unref(out);
+	}
+	return found;
+}
+
+static void events_pass(void)
+{
+	GstHarness *h = gray_harness();
+	GstSegment segment;
+	GstBuffer *out;
+	GstEvent *event;
+
+	gst_segment_init(&segment, GST_FORMAT_TIME);
+	segment.start = 3 * GST_SECOND;
+	ok(passes(h, gst_event_new_segment(&segment)), "a segment passes");
+	ok(passes(h, gst_event_new_gap(3 * GST_SECOND, GST_SECOND)), "a gap passes");
+	gst_harness_push_upstream_event(h, gst_event_new_seek(1.0, GST_FORMAT_TIME, 0,
+							      GST_SEEK_TYPE_SET, 0,
+							      GST_SEEK_TYPE_NONE, 0));
+	do {
+		event = gst_harness_try_pull_upstream_event(h);
+		if (!event || GST_EVENT_TYPE(event) == GST_EVENT_SEEK)
+			break;
+		gst_event_unref(event);
+	} while (TRUE);
+	ok(event, "a seek passes on to who can do it");
+	if (event)
+		gst_event_unref(event);
+	ok(passes(h, gst_event_new_flush_start()) &&
+		   gst_harness_push(h, new_frame(16)) == GST_FLOW_FLUSHING,
+	   "a flush passes, and frames are refused meanwhile");
+	gst_harness_push_event(h, gst_event_new_flush_stop(TRUE));
+	gst_harness_push_event(h, gst_event_new_segment(&segment));
+	out = gst_harness_push_and_pull(h, new_frame(16));
+	ok(out, "after the flush there are frames again");
+	gst_buffer_unref(out);
+	ok(passes(h, gst_event_new_eos()), "the end of the stream passes");
+	gst_harness_teardown(h);
+}
+
+static void caps_may_change(void)
+{
+	GstHarness *h = gray_harness();
+	GstBuffer *out = gst_harness_push_and_pull(h, new_frame(16));
+	GstVideoMeta *meta;
+
+	gst_clear_buffer(&out);
+	gst_harness_set_src_caps_str(
+		h, "video/x-raw,format=GRAY8,width=64,height=64,framerate=5/1");
+	out = gst_harness_push_and_pull(h, new_frame(64));
+	meta = out ? gst_buffer_get_video_meta(out) : NULL;
+	ok(meta && meta->height == 64 && gst_buffer_memcmp(out, 64 * 63, "\x5a", 1) == 0,
+	   "frames after a change of caps have the new size");
+	gst_clear_buffer(&out);
+	gst_harness_teardown(h);
+}
+
+static void latency_is_upstreams(void)
+{
+	GstHarness *h = gray_harness();
+
+	gst_harness_set_upstream_latency(h, 7 * GST_MSECOND);
+	ok(gst_harness_query_latency(h) == 7 * GST_MSECOND,
+	   "latency is upstream's, and none is added");
+	gst_harness_teardown(h);
+}
+
+static void it_can_be_stopped_and_started(void)
+{
+	GstElement *pipeline =
+		gst_test_pipeline("videotestsrc num-buffers=3 ! " CAPS
+				  " ! zcbufupload name=u ! fakesink sync=false");
+	GstElement *upload = gst_bin_get_by_name(GST_BIN(pipeline), "u");
+	guint good = 0;
+
+	for (guint turn = 0; turn < 3; turn++) {
+		gst_element_set_state(pipeline, GST_STATE_PLAYING);
+		good += gst_test_wait_eos(pipeline) &&
+			gst_test_counter(upload, "zero-copy-frames") == 3;
+		gst_element_set_state(pipeline,
+				      turn == 0 ? GST_STATE_READY : GST_STATE_NULL);
+	}
+	ok(good == 3, "it can be stopped and started, and counts anew each time");
+	gst_object_unref(upload);
+	gst_test_stop(pipeline);
 }
 
 static void heap_is_an_error(const gchar *heap, const gchar *caps, const gchar *what)
@@ -280,7 +389,13 @@ int main(void)
 	a_question_changes_nothing();
 	strides_are_undone_for_who_ignores_them();
 	caps_tell_the_truth();
-	a_full_pool_waits_and_can_be_stopped();
+	a_full_pool_waits_and_can_be_stopped("identity", "zero-copy-frames");
+	a_full_pool_waits_and_can_be_stopped("identity drop-allocation=true",
+					     "copied-frames");
+	events_pass();
+	caps_may_change();
+	latency_is_upstreams();
+	it_can_be_stopped_and_started();
 	heap_is_an_error("no-such-heap", "video/x-raw", "a heap that does not exist");
 	heap_is_an_error("memfd", "video/x-raw(memory:DMABuf)",
 			 "a heap without dma-bufs under DMABuf caps");
