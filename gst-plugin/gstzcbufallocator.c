@@ -216,13 +216,14 @@ static gboolean makes_dmabufs(GstZcbufAllocator *self, const gchar *heap)
 
 /*
  * gst_zcbuf_allocator_new:
- * @heap: (nullable): name of a heap, or NULL for the best there is
+ * @heap: (nullable): name of a heap, or NULL for the best there is that has @capabilities
+ * @capabilities: ZCBUF_HEAP_CAP_* bits
  * @dmabuf_only: fail rather than fall back to memory that no device can use
  */
-GstAllocator *gst_zcbuf_allocator_new(const gchar *heap, gboolean dmabuf_only,
-				      GError **error)
+GstAllocator *gst_zcbuf_allocator_new(const gchar *heap, guint capabilities,
+				      gboolean dmabuf_only, GError **error)
 {
-	struct zcbuf_heap_need need = { 0 };
+	struct zcbuf_heap_need need = { .capabilities = capabilities };
 	GstZcbufAllocator *self = allocator_new(error);
 	int result;
 

@@ -11,8 +11,8 @@ G_BEGIN_DECLS
 G_DECLARE_FINAL_TYPE(GstZcbufAllocator, gst_zcbuf_allocator, GST, ZCBUF_ALLOCATOR,
 		     GstDmaBufAllocator)
 
-GstAllocator *gst_zcbuf_allocator_new(const gchar *heap, gboolean dmabuf_only,
-				      GError **error);
+GstAllocator *gst_zcbuf_allocator_new(const gchar *heap, guint capabilities,
+				      gboolean dmabuf_only, GError **error);
 GstAllocator *gst_zcbuf_allocator_new_for_import(void);
 struct zcbuf_ctx *gst_zcbuf_allocator_get_ctx(GstZcbufAllocator *self);
 GstMemory *gst_zcbuf_allocator_wrap(GstZcbufAllocator *self, struct zcbuf_buffer *buffer);

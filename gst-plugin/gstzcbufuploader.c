@@ -13,6 +13,28 @@ GST_DEBUG_CATEGORY_STATIC(zcbufuploader_debug);
 #define GST_CAT_DEFAULT zcbufuploader_debug
 GST_DEBUG_CATEGORY_STATIC(performance_debug);
 
+/* The library's ZCBUF_HEAP_CAP_* bits. */
+#define GST_TYPE_ZCBUF_NEED gst_zcbuf_need_get_type()
+static GType gst_zcbuf_need_get_type(void)
+{
+	static const GFlagsValue values[] = {
+		{ ZCBUF_HEAP_CAP_CONTIGUOUS, "Each buffer is one physically contiguous run",
+		  "contiguous" },
+		{ ZCBUF_HEAP_CAP_PIN, "O_DIRECT, io_uring and RDMA work on mappings",
+		  "pin" },
+		{ ZCBUF_HEAP_CAP_VMAP, "Devices that are drivers working with the CPU work",
+		  "vmap" },
+		{ ZCBUF_HEAP_CAP_CHARGED, "Memory is charged to the memory cgroup",
+		  "charged" },
+		{ 0, NULL, NULL }
+	};
+	static gsize type;
+
+	if (g_once_init_enter(&type))
+		g_once_init_leave(&type, g_flags_register_static("GstZcbufNeed", values));
+	return type;
+}
+
 void gst_zcbuf_uploader_install_properties(GObjectClass *klass)
 {
 	GST_DEBUG_CATEGORY_INIT(zcbufuploader_debug, "zcbufuploader", 0, "zcbuf uploader");
@@ -22,7 +44,8 @@ void gst_zcbuf_uploader_install_properties(GObjectClass *klass)
 	 * GstZcbufUpload:heap:
 	 *
 	 * Name of the heap to allocate from, as `zcbuf list` shows them; unset: the best
-	 * that this machine has, falling back to the next one when an allocation fails.
+	 * that meets #GstZcbufUpload:need, falling back to the next one when an
+	 * allocation fails.
 	 *
 	 * Since: 0.1
 	 */
@@ -30,9 +53,25 @@ void gst_zcbuf_uploader_install_properties(GObjectClass *klass)
 		klass, GST_ZCBUF_UPLOADER_PROP_HEAP,
 		g_param_spec_string(
 			"heap", "Heap",
-			"Name of the heap to allocate from (NULL: the best there is)", NULL,
+			"Name of the heap to allocate from, as 'zcbuf list' shows it "
+			"(NULL = the best that meets the need)",
+			NULL,
 			G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS |
 				GST_PARAM_MUTABLE_READY));
+	/**
+	 * GstZcbufUpload:need:
+	 *
+	 * What the heap must be able to do, for those who do not name one.
+	 *
+	 * Since: 0.1
+	 */
+	g_object_class_install_property(
+		klass, GST_ZCBUF_UPLOADER_PROP_NEED,
+		g_param_spec_flags("need", "Need",
+				   "What the heap must be able to do, unless one is named",
+				   GST_TYPE_ZCBUF_NEED, 0,
+				   G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS |
+					   GST_PARAM_MUTABLE_READY));
 	/**
 	 * GstZcbufUpload:min-buffers:
 	 *
@@ -61,8 +100,8 @@ void gst_zcbuf_uploader_install_properties(GObjectClass *klass)
 		klass, GST_ZCBUF_UPLOADER_PROP_MAX_BUFFERS,
 		g_param_spec_uint(
 			"max-buffers", "Maximum of buffers",
-			"Buffers at which an offered pool waits for one to come back "
-			"(0 = no limit)",
+			"Buffers at which a pool waits for one to come back; never fewer "
+			"than the pipeline says it needs (0 = no limit)",
 			0, G_MAXINT, DEFAULT_MAX_BUFFERS,
 			G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS |
 				GST_PARAM_MUTABLE_READY));
@@ -77,12 +116,12 @@ void gst_zcbuf_uploader_install_properties(GObjectClass *klass)
 	 */
 	g_object_class_install_property(
 		klass, GST_ZCBUF_UPLOADER_PROP_STRIDE_ALIGN,
-		g_param_spec_uint(
-			"stride-align", "Stride alignment",
-			"Strides are a multiple of this many bytes, a power of two", 1,
-			1 << 16, 1,
-			G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS |
-				GST_PARAM_MUTABLE_READY));
+		g_param_spec_uint("stride-align", "Stride alignment",
+				  "Bytes, a power of two, that strides are a multiple of; "
+				  "heeded if GstVideoMeta is read",
+				  1, 1 << 16, 1,
+				  G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS |
+					  GST_PARAM_MUTABLE_READY));
 	/**
 	 * GstZcbufUpload:zero-copy-frames:
 	 *
@@ -123,6 +162,9 @@ gboolean gst_zcbuf_uploader_set_property(GstZcbufUploader *self, guint id,
 		g_free(self->heap);
 		self->heap = g_value_dup_string(value);
 		break;
+	case GST_ZCBUF_UPLOADER_PROP_NEED:
+		self->need = g_value_get_flags(value);
+		break;
 	case GST_ZCBUF_UPLOADER_PROP_MIN_BUFFERS:
 		self->min_buffers = g_value_get_uint(value);
 		break;
@@ -152,6 +194,9 @@ gboolean gst_zcbuf_uploader_get_property(GstZcbufUploader *self, guint id, GValu
 	switch (id) {
 	case GST_ZCBUF_UPLOADER_PROP_HEAP:
 		g_value_set_string(value, self->heap);
+		break;
+	case GST_ZCBUF_UPLOADER_PROP_NEED:
+		g_value_set_flags(value, self->need);
 		break;
 	case GST_ZCBUF_UPLOADER_PROP_MIN_BUFFERS:
 		g_value_set_uint(value, self->min_buffers);
@@ -197,13 +242,15 @@ static gboolean open_allocator(GstZcbufUploader *self, gboolean dmabuf_only, GEr
 {
 	GstAllocator *allocator;
 	gchar *heap;
+	guint need;
 
 	if (self->allocator && self->dmabuf_only == dmabuf_only)
 		return TRUE;
 	GST_OBJECT_LOCK(self->element);
 	heap = g_strdup(self->heap);
+	need = self->need;
 	GST_OBJECT_UNLOCK(self->element);
-	allocator = gst_zcbuf_allocator_new(heap, dmabuf_only, error);
+	allocator = gst_zcbuf_allocator_new(heap, need, dmabuf_only, error);
 	g_free(heap);
 	if (!allocator)
 		return FALSE;

@@ -11,6 +11,7 @@ typedef struct {
 
 	/* properties, under the element's object lock */
 	gchar *heap;
+	guint need;
 	guint min_buffers;
 	guint max_buffers;
 	guint stride_align;
@@ -37,6 +38,7 @@ typedef struct {
 /* The properties of a zcbuf element that owns pools; the element's own start after them. */
 enum {
 	GST_ZCBUF_UPLOADER_PROP_HEAP = 1,
+	GST_ZCBUF_UPLOADER_PROP_NEED,
 	GST_ZCBUF_UPLOADER_PROP_MIN_BUFFERS,
 	GST_ZCBUF_UPLOADER_PROP_MAX_BUFFERS,
 	GST_ZCBUF_UPLOADER_PROP_STRIDE_ALIGN,

@@ -2,6 +2,8 @@
 /* The pool that zcbufupload offers, used as elements upstream use it. */
 #include "gst-test.h"
 
+#include <libzcbuf.h>
+
 /* Asks zcbufupload for a pool; the harness keeps the element alive. */
 static GstBufferPool *ask_for_pool(GstHarness *h, GstCaps *caps, GstQuery **query)
 {
@@ -227,6 +229,51 @@ static void pool_keeps_its_promises(void)
 	gst_caps_unref(caps);
 }
 
+/* In how many contiguous pieces a frame of 3 MiB lies; 0 if it is not in a zcbuf heap. */
+static guint chunks_of_a_frame(const gchar *properties)
+{
+	GstCaps *caps = gst_caps_from_string(
+		"video/x-raw,format=BGRx,width=1024,height=768,framerate=30/1");
+	GstHarness *h = upload_harness(caps, properties);
+	struct zcbuf_buffer_info info = { 0 };
+	struct zcbuf_buffer *frame;
+	struct zcbuf_ctx *ctx;
+	GstBuffer *buffer;
+	GstBufferPool *pool;
+	GstQuery *query;
+	int fd;
+
+	pool = ask_for_pool(h, caps, &query);
+	configure(pool, caps, 1, 1, NULL);
+	gst_buffer_pool_set_active(pool, TRUE);
+	gst_buffer_pool_acquire_buffer(pool, &buffer, NULL);
+	fd = gst_fd_memory_get_fd(gst_buffer_peek_memory(buffer, 0));
+	if (zcbuf_ctx_new(&ctx) == 0 && zcbuf_buffer_import(ctx, fd, &frame) == 0) {
+		zcbuf_buffer_get_info(frame, &info);
+		zcbuf_buffer_unref(frame);
+	}
+	zcbuf_ctx_unref(ctx);
+	gst_buffer_unref(buffer);
+	gst_buffer_pool_set_active(pool, FALSE);
+	gst_object_unref(pool);
+	gst_query_unref(query);
+	gst_harness_teardown(h);
+	gst_caps_unref(caps);
+	return info.chunks;
+}
+
+static void the_heap_meets_the_need(void)
+{
+	if (access("/dev/zcbuf", F_OK) != 0) {
+		skip("no zcbuf heaps");
+		return;
+	}
+	ok(chunks_of_a_frame("") > 1, "a frame of 3 MiB lies in several pieces");
+	ok(chunks_of_a_frame("need=contiguous") == 1, "in one, if that is the need");
+	ok(chunks_of_a_frame("need=contiguous heap=zcbuf-system") > 1,
+	   "a heap that is named is taken, whatever the need");
+}
+
 static void without_videometa_the_layout_is_standard(void)
 {
 	GstCaps *caps = gst_caps_from_string(
@@ -297,6 +344,7 @@ int main(void)
 {
 	gst_test_begin();
 	pool_keeps_its_promises();
+	the_heap_meets_the_need();
 	without_videometa_the_layout_is_standard();
 	copies_and_shares_work();
 	every_format_is_sound();
