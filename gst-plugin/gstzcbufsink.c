@@ -895,7 +895,7 @@ static void install_properties(GObjectClass *klass)
 	g_object_class_install_property(
 		klass, PROP_NUM_CONSUMERS,
 		g_param_spec_uint("num-consumers", "Number of consumers",
-				  "How many consumers are connected", 0, G_MAXUINT, 0,
+				  "How many consumers are connected now", 0, G_MAXUINT, 0,
 				  G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
 	/**
 	 * GstZcbufSink:max-frames:
@@ -906,10 +906,11 @@ static void install_properties(GObjectClass *klass)
 	 */
 	g_object_class_install_property(
 		klass, PROP_MAX_FRAMES,
-		g_param_spec_uint("max-frames", "Maximum of frames",
-				  "How many frames one consumer may hold", 1,
-				  ZCBUF_CHANNEL_FRAMES_MAX, DEFAULT_MAX_FRAMES,
-				  readwrite | GST_PARAM_MUTABLE_READY));
+		g_param_spec_uint(
+			"max-frames", "Maximum of frames",
+			"Frames that one consumer may hold; it loses further ones", 1,
+			ZCBUF_CHANNEL_FRAMES_MAX, DEFAULT_MAX_FRAMES,
+			readwrite | GST_PARAM_MUTABLE_READY));
 	/**
 	 * GstZcbufSink:max-wait:
 	 *
@@ -937,9 +938,11 @@ static void install_properties(GObjectClass *klass)
 	 */
 	g_object_class_install_property(
 		klass, PROP_READ_ONLY,
-		g_param_spec_boolean("read-only", "Read-only",
-				     "Share buffers as read-only views", DEFAULT_READ_ONLY,
-				     readwrite | GST_PARAM_MUTABLE_READY));
+		g_param_spec_boolean(
+			"read-only", "Read-only",
+			"Share buffers as read-only views, which no consumer can "
+			"write to; not those of other exporters",
+			DEFAULT_READ_ONLY, readwrite | GST_PARAM_MUTABLE_READY));
 	/**
 	 * GstZcbufSink:stats:
 	 *
@@ -953,9 +956,12 @@ static void install_properties(GObjectClass *klass)
 	 */
 	g_object_class_install_property(
 		klass, PROP_STATS,
-		g_param_spec_boxed("stats", "Statistics",
-				   "Counters of frames and consumers", GST_TYPE_STRUCTURE,
-				   G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
+		g_param_spec_boxed(
+			"stats", "Statistics",
+			"Counters: frames, released, zero-copy-frames, copied-frames, "
+			"buffers, busy-buffers, admitted, refused, expelled; and of "
+			"each of the consumers",
+			GST_TYPE_STRUCTURE, G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
 }
 
 static void gst_zcbuf_sink_class_init(GstZcbufSinkClass *klass)
@@ -973,7 +979,17 @@ static void gst_zcbuf_sink_class_init(GstZcbufSinkClass *klass)
 	gst_element_class_add_static_pad_template(element_class, &sink_template);
 	gst_element_class_set_static_metadata(
 		element_class, "zcbuf sink", "Sink/Network",
-		"Sends frames to other processes without a copy", "zcbuf developers");
+		"Sends frames without a copy to zcbufsrc and other consumers of its "
+		"socket; in other memory they are copied once",
+		"zcbuf developers");
+	gst_element_class_add_static_metadata(
+		element_class, "example",
+		"gst-launch-1.0 videotestsrc num-buffers=50 ! video/x-raw,format=NV12 ! "
+		"zcbufsink socket-path=@camera wait-for-connection=true max-wait=-1");
+	gst_element_class_add_static_metadata(
+		element_class, "messages",
+		"zcbuf-consumer-connected, zcbuf-consumer-disconnected: id (guint64), pid "
+		"(gint), error (gint, a negative errno or 0)");
 
 	sink_class->start = GST_DEBUG_FUNCPTR(gst_zcbuf_sink_start);
 	sink_class->stop = GST_DEBUG_FUNCPTR(gst_zcbuf_sink_stop);

@@ -803,11 +803,10 @@ static void install_properties(GObjectClass *klass)
 	 */
 	g_object_class_install_property(
 		klass, PROP_MAX_FRAMES,
-		g_param_spec_uint(
-			"max-frames", "Maximum of frames",
-			"How many frames to hold at one time (0 = what the producer "
-			"allows)",
-			0, ZCBUF_CHANNEL_FRAMES_MAX, DEFAULT_MAX_FRAMES, flags));
+		g_param_spec_uint("max-frames", "Maximum of frames",
+				  "Frames to hold at one time (0 = as many as the producer "
+				  "allows)",
+				  0, ZCBUF_CHANNEL_FRAMES_MAX, DEFAULT_MAX_FRAMES, flags));
 	/**
 	 * GstZcbufSrc:stats:
 	 *
@@ -819,9 +818,10 @@ static void install_properties(GObjectClass *klass)
 	 */
 	g_object_class_install_property(
 		klass, PROP_STATS,
-		g_param_spec_boxed("stats", "Statistics", "Counters of frames and buffers",
-				   GST_TYPE_STRUCTURE,
-				   G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
+		g_param_spec_boxed(
+			"stats", "Statistics",
+			"Counters: frames, lost, buffers, connections, copied-frames",
+			GST_TYPE_STRUCTURE, G_PARAM_READABLE | G_PARAM_STATIC_STRINGS));
 }
 
 static void gst_zcbuf_src_class_init(GstZcbufSrcClass *klass)
@@ -841,7 +841,16 @@ static void gst_zcbuf_src_class_init(GstZcbufSrcClass *klass)
 	gst_element_class_add_static_pad_template(element_class, &src_template);
 	gst_element_class_set_static_metadata(
 		element_class, "zcbuf source", "Source/Network",
-		"Receives frames from another process without a copy", "zcbuf developers");
+		"Receives frames without a copy from zcbufsink and other producers of "
+		"its socket; live, and not seekable",
+		"zcbuf developers");
+	gst_element_class_add_static_metadata(
+		element_class, "example",
+		"gst-launch-1.0 zcbufsrc socket-path=@camera reconnect=true ! fakesink");
+	gst_element_class_add_static_metadata(
+		element_class, "messages",
+		"zcbuf-connected, zcbuf-disconnected: pid (gint), error (gint, a negative "
+		"errno or 0)");
 
 	src_class->start = GST_DEBUG_FUNCPTR(gst_zcbuf_src_start);
 	src_class->stop = GST_DEBUG_FUNCPTR(gst_zcbuf_src_stop);

@@ -344,8 +344,13 @@ static void gst_zcbuf_upload_class_init(GstZcbufUploadClass *klass)
 	gst_element_class_add_static_pad_template(element_class, &src_template);
 	gst_element_class_set_static_metadata(
 		element_class, "zcbuf uploader", "Filter/Video",
-		"Brings frames into dma-bufs, if possible without a copy",
+		"Offers upstream a pool of dma-bufs to write frames into; what arrives in "
+		"other memory is copied once",
 		"zcbuf developers");
+	gst_element_class_add_static_metadata(
+		element_class, "example",
+		"gst-launch-1.0 videotestsrc num-buffers=50 ! video/x-raw,format=NV12 ! "
+		"zcbufupload ! \"video/x-raw(memory:DMABuf)\" ! fakesink");
 
 	trans_class->transform_caps = GST_DEBUG_FUNCPTR(gst_zcbuf_upload_transform_caps);
 	trans_class->set_caps = GST_DEBUG_FUNCPTR(gst_zcbuf_upload_set_caps);
