@@ -514,17 +514,6 @@ static void other_version(void)
 
 /* ---- crowds ----------------------------------------------------------------------------- */
 
-static long memory_kib(void)
-{
-	FILE *file = fopen("/proc/self/statm", "r");
-	long pages = 0;
-
-	if (!file || fscanf(file, "%*s %ld", &pages) != 1)
-		bail("no /proc/self/statm");
-	fclose(file);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
 /* In a process of its own: @n connections at once, of which each says @say. */
 static pid_t crowd(const char *address, int n, void (*say)(int))
 {

@@ -47,6 +47,18 @@ static inline void sleep_ms(int ms)
 		(cond);                                \
 	})
 
+/* What this process has in memory, without the buffers that it shares with others. */
+static inline long memory_kib(void)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	long pages = 0, shared = 0;
+
+	if (!file || fscanf(file, "%*s %ld %ld", &pages, &shared) != 2)
+		bail("no /proc/self/statm");
+	fclose(file);
+	return (pages - shared) * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
 /* ---- what a frame of these tests looks like ------------------------------------------- */
 
 /* Something different in every page, for every frame. */
@@ -270,7 +282,7 @@ static inline int viewer_end(struct viewer *v, int signal)
 
 /* ---- the stage ------------------------------------------------------------------------ */
 
-#define POOL_MAX 16
+#define POOL_MAX 128
 
 struct stage {
 	struct zcbuf_ctx *ctx;
