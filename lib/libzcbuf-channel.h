@@ -52,6 +52,9 @@
  *     do: it holds a bounded number of frames, what it does not take is dropped for it
  *     alone, and it is disconnected when it breaks the protocol or keeps a frame that is
  *     needed for too long.
+ *   - What a consumer held is released in the next call of zcbuf_producer_next_event() if it
+ *     closes, dies or breaks the protocol. If it only stops, that is hold_ms (5 seconds by
+ *     default) after it was given its oldest frame, or later, when that is first needed back.
  *   - A frame that a consumer was given is not written to until it gave it back. There is
  *     one exception: a consumer that was disconnected. Its mappings and file descriptors stay
  *     valid, but the producer uses the memory for newer frames.
