@@ -7,6 +7,7 @@ Runs in the checkout, whose page it reads.
 import array
 import ctypes
 import ctypes.util
+import errno
 import mmap
 import os
 import re
@@ -57,8 +58,9 @@ class ConsumerEvent(ctypes.Structure):
 
 lib = ctypes.CDLL(os.environ.get("LIBZCBUF", "libzcbuf.so.1"))
 for name in ("zcbuf_ctx_unref", "zcbuf_heap_unref", "zcbuf_buffer_unref",
-             "zcbuf_producer_unref", "zcbuf_consumer_unref"):
+             "zcbuf_producer_unref", "zcbuf_consumer_unref", "zcbuf_producer_end"):
     getattr(lib, name).argtypes = [ctypes.c_void_p]
+lib.zcbuf_producer_disconnect.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
 lib.zcbuf_consumer_give_back.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
 
 
@@ -116,6 +118,7 @@ def as_consumer(ctx, buffer, session):
             here.send(data)
             released = lib.zcbuf_producer_next_event(producer, 60000, ctypes.byref(event))
             if kind == 1:
+                number = event.consumer
                 frame = Frame(sequence=1, pts=NONE, duration=NONE)
                 frame.buffers[0] = buffer
                 lib.zcbuf_producer_send(producer, ctypes.byref(frame), 0)
@@ -123,6 +126,12 @@ def as_consumer(ctx, buffer, session):
                 ok(released == 1 and event.type == 1 and event.frame.buffers[0] == buffer.value,
                    "the producer takes the frame back")
             continue
+        if kind == 6:
+            lib.zcbuf_producer_remove_buffer(producer, buffer)
+        elif kind == 8:
+            lib.zcbuf_producer_end(producer)
+        elif kind == 9:
+            lib.zcbuf_producer_disconnect(producer, number)
         got, fds = receive(here)
         ok(got == data, f"the producer sends message {kind} as the page says")
         if got != data:
@@ -156,14 +165,15 @@ def as_producer(ctx, buffer, session):
             frame = event.frame.contents
             ok((frame.sequence, frame.pts, frame.duration) == (1, NONE, NONE), "the frame is what was sent")
             lib.zcbuf_consumer_give_back(consumer, event.frame, -1)
-    ok(types == [1, 2, 3, 5], "the consumer understands each message")
+    ok(types == [1, 2, 3, 5, 4, 6, 7], "the consumer understands each message")
+    ok(event.error == -errno.ECANCELED, "and why the connection ends")
     lib.zcbuf_consumer_unref(consumer)
     here.close()
 
 
 def main():
     session = read_session()
-    ok(len(session) == 6, "the page has a session")
+    ok({data[0] for _, data, _ in session} == set(range(1, 10)), "the page has a session with each message")
     ctx = made(lib.zcbuf_ctx_new)
     heap = made(lib.zcbuf_heap_open, ctx, None)
     buffer = made(lib.zcbuf_heap_alloc, heap, ctypes.c_size_t(SIZE), None)
