@@ -13,6 +13,7 @@ FRAME = 12439552
 BASE = "system"  # what others are compared with
 OURS = "zcbuf-system"
 RECYCLED = "zcbuf-system, recycled"
+SENT = 320 * 240 * 4, 1920 * 1080 * 4  # frames that go to another process
 
 OPERATIONS = {
     "alloc": "alloc",
@@ -46,8 +47,10 @@ class Run:
         # there a nanosecond of the clock is an instruction
         self.unit = "instructions" if "icount" in ways else "nanoseconds"
         self.fragmented = "fragmented" in ways
-        self.peers = list(dict.fromkeys(line["peer"] for line in lines if line["state"] != "channel"))
+        to_others = ("channel", "neighbour")
+        self.peers = list(dict.fromkeys(line["peer"] for line in lines if line["state"] not in to_others))
         self.transports = list(dict.fromkeys(line["peer"] for line in lines if line["state"] == "channel"))
+        self.neighbours = list(dict.fromkeys(line["operation"] for line in lines if line["state"] == "neighbour"))
         self.sizes = sorted({line["size"] for line in lines if line["operation"] == "life"})
         self.all = {(line["peer"], line["operation"], line["state"], line["size"]): line for line in lines}
 
@@ -141,6 +144,21 @@ def transport_table(run):
         for operation in ("received", "sent") for size in sorted({size for _, _, size in of})
     ]  # fmt: skip
     yield from table([UNITS[run.unit], *run.transports, "zcbufsrc / unixfdsrc"], rows)
+
+
+def beside(run, peer, neighbour, key="mean"):
+    """Frames a second, or None."""
+    return run(peer, neighbour, 0, "neighbour", key)
+
+
+def neighbour_table(run):
+    def cell(peer, neighbour):
+        rate = beside(run, peer, neighbour)
+        return "–" if rate is None else f"{rate:.1f}, {beside(run, peer, neighbour, 'worst')} in the worst"
+
+    peers = ("zcbufsrc", "unixfdsrc")
+    rows = [[neighbour, *(cell(peer, neighbour) for peer in peers)] for neighbour in run.neighbours]
+    yield from table(["frames a second, beside one that", *peers], rows)
 
 
 def size_table(run, operation, state="steady"):
@@ -281,6 +299,12 @@ def targets(runs):
     def pinned(run):
         return "O_DIRECT works" if run(OURS, "O_DIRECT", state="held") else "O_DIRECT fails"
 
+    def received(run, peer, size):
+        return run(peer, "received", size, "channel")
+
+    def page_more(peer):
+        return lambda run: (received(run, peer, SENT[1]) - received(run, peer, SENT[0])) / ((SENT[1] - SENT[0]) / 4096)
+
     faults = new(OURS, "life", key="faults")
     footprint, where = max((run(OURS, "footprint", state="held"), run.name) for run in (middle, new))
     system = "of the system heap"
@@ -305,6 +329,15 @@ def targets(runs):
                on_both(held(OURS, "sync 4 KiB, bounced"), held(OURS, "sync, bounced"))),
         Target("O_DIRECT write of 1 MiB", 1.1, "times anonymous memory's",
                on_both(held(OURS, "O_DIRECT"), held("anonymous", "O_DIRECT"))),
+        Target("a frame received by GStreamer", 1 / 3, "of unixfdsrc",
+               [(received(run, "zcbufsrc", size), received(run, "unixfdsrc", size),
+                 f", {size_name(size)} on {run.name}") for run in (middle, new) for size in SENT]),
+        Target("the same, for each page that it is larger by", 10, "instructions, for a byte of it is read",
+               on_both(page_more("zcbufsrc"), lambda run: 1), f"; unixfdsrc {part(page_more('unixfdsrc')(new))}"),
+        Target("frames a second beside nobody", 1.05, "times those beside a bad consumer",
+               [(beside(run, "zcbufsrc", "nobody"), max(beside(run, "zcbufsrc", neighbour), 0.1),
+                 f", one that {neighbour}, on {run.name}")
+                for run in (middle, new) for neighbour in run.neighbours]),
         Target("memory beyond its pages", FRAME >> 11, "bytes, 1 KiB for each 2 MiB", [(footprint, 1, f" on {where}")]),
     ]
 
@@ -340,6 +373,14 @@ EXPLANATION = """## How it was measured
 - *A frame goes to another process*: CPU time of the process that receives it from a channel or from
   GStreamer's own senders, and reads a byte of each page; and of the one that draws it, black, and
   sends it. *libzcbuf* is a plain C program, which zcbufsink sends to as well.
+- *One consumer beside another*: 100 frames of 320x240 in each of ten seconds, from zcbufsink or
+  unixfdsink to a consumer that does nothing wrong, and what it gets of them while the other one
+  does the same thing again and again. The machine has one CPU, and its time is the instructions'.
+  `unixfdsink` takes the first bytes of garbage for a length, and its process ends when it cannot
+  allocate so much.
+- PipeWire also passes ids, but is not among the peers: between its two processes are a daemon and a
+  session manager, and GStreamer's `pipewiresink` copies each frame that is not from its own pool of
+  memfds. That would measure more than how a frame is passed.
 - –: there is no such operation, or no such buffer. A name such as EFAULT: it fails with that.
 """
 
@@ -373,6 +414,8 @@ def page(runs):
             yield from footprint_table(run)
             yield "A frame goes to another process:\n"
             yield from transport_table(run)
+            yield "One consumer beside another:\n"
+            yield from neighbour_table(run)
     for run in runs:
         if run.fragmented:
             yield f"## In fragmented memory: Linux {run.kernel}, {run.unit}\n"
