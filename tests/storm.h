@@ -32,7 +32,8 @@ struct storm {
 	atomic_uint frames, wrong;	  /* counted by the lives */
 	atomic_uint killed[STORM_PHASES]; /* by phase */
 	atomic_uint left, crashed, stopped, resumed;
-	unsigned int longest_ms; /* between two strokes, a power of two */
+	/* Between two strokes it is up to these, which are powers of two. */
+	unsigned int short_ms, long_ms;
 	pid_t pid;
 	struct life lives[];
 };
@@ -42,10 +43,10 @@ typedef void (*live_fn)(struct storm *storm, struct life *life, unsigned int pla
 
 static inline void storm_wait(const struct storm *storm)
 {
-	unsigned int most = storm->longest_ms;
+	unsigned int most = storm->long_ms;
 
-	/* Short times as often as long ones. */
-	while (most > 1 && random() % 8)
+	/* More often up to a short time. */
+	while (most > storm->short_ms && random() % 8)
 		most /= 2;
 	poll(NULL, 0, (int)((unsigned long)random() % most));
 }
@@ -102,14 +103,15 @@ static inline void storm_place(struct storm *storm, unsigned int place, live_fn 
 	}
 }
 
-static inline struct storm *storm_begin(unsigned int places, unsigned int longest_ms,
-					live_fn live)
+static inline struct storm *storm_begin(unsigned int places, unsigned int short_ms,
+					unsigned int long_ms, live_fn live)
 {
 	struct storm *storm =
 		mmap(NULL, sizeof(*storm) + places * sizeof(storm->lives[0]),
 		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	storm->longest_ms = longest_ms;
+	storm->short_ms = short_ms;
+	storm->long_ms = long_ms;
 	storm->pid = fork();
 	if (storm->pid)
 		return storm;

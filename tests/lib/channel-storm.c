@@ -164,6 +164,6 @@ static void storm(struct storm *storm)
 int main(int argc, char **argv)
 {
 	be_viewer(argc, argv);
-	storm(storm_begin(PLACES, 2048, live));
+	storm(storm_begin(PLACES, 1, 2048, live));
 	return done_testing();
 }
