@@ -165,8 +165,7 @@ static void show_is_undisturbed(struct show *show, const char *what)
 	   "%s: each of %llu frames", what, (unsigned long long)show->stage.sequence);
 	ok(stage_stats(&show->stage).consumers == 1 && count_fds() == show->fds,
 	   "%s: nothing is left of it", what);
-	ok(memory_kib() - show->memory < 1024, "%s: the producer grew by %ld KiB", what,
-	   memory_kib() - show->memory);
+	grew_little(show->memory, what);
 }
 
 static void show_close(struct show *show)
