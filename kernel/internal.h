@@ -9,7 +9,7 @@
  *
  * Locks, outermost first: mmap_lock, dma_resv, &zcbuf_buffer.lock, &zcbuf_file.lock, and
  * those of pool.c, which reclaim takes as well. Nothing allocates or copies to user space
- * from &zcbuf_buffer.lock on.
+ * from &zcbuf_buffer.lock on. The lock of limit.c is by itself.
  */
 #ifndef ZCBUF_INTERNAL_H
 #define ZCBUF_INTERNAL_H

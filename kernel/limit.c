@@ -2,9 +2,9 @@
 /* Limits: how many bytes living buffers may have, all together, of a heap, and of a user. */
 #include <linux/cred.h>
 #include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/refcount.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
 
 #include "compat.h"
 #include "internal.h"
@@ -27,7 +27,7 @@ u64 zcbuf_limit = ZCBUF_NO_LIMIT;
 u64 zcbuf_user_limit = ZCBUF_NO_LIMIT;
 
 static LIST_HEAD(zcbuf_users);
-static DEFINE_SPINLOCK(zcbuf_users_lock); /* guards the list */
+static DEFINE_MUTEX(zcbuf_users_lock); /* guards the list */
 static atomic64_t zcbuf_used_bytes;
 
 static struct zcbuf_user *zcbuf_user_find_locked(kuid_t uid)
@@ -52,11 +52,11 @@ struct zcbuf_user *zcbuf_user_get(void)
 		return NULL;
 	refcount_set(&new->ref, 1);
 	new->uid = current_uid();
-	spin_lock(&zcbuf_users_lock);
+	mutex_lock(&zcbuf_users_lock);
 	user = zcbuf_user_find_locked(new->uid);
 	if (!user)
 		list_add(&new->link, &zcbuf_users);
-	spin_unlock(&zcbuf_users_lock);
+	mutex_unlock(&zcbuf_users_lock);
 	if (!user)
 		return new;
 	kfree(new);
@@ -71,10 +71,10 @@ struct zcbuf_user *zcbuf_user_hold(struct zcbuf_user *user)
 
 void zcbuf_user_put(struct zcbuf_user *user)
 {
-	if (!refcount_dec_and_lock(&user->ref, &zcbuf_users_lock))
+	if (!refcount_dec_and_mutex_lock(&user->ref, &zcbuf_users_lock))
 		return;
 	list_del(&user->link);
-	spin_unlock(&zcbuf_users_lock);
+	mutex_unlock(&zcbuf_users_lock);
 	kfree(user);
 }
 

@@ -131,7 +131,7 @@ static bool add_fd(struct zcbuf_ctx *ctx, struct report *report, int pid, int fd
 {
 	struct zcbuf_buffer *buffer = NULL;
 	struct zcbuf_buffer_info info = { 0 };
-	struct fdinfo fdinfo;
+	struct fdinfo fdinfo = { 0 };
 	bool known, found;
 
 	if (read_fdinfo(pid, fd, &fdinfo) < 0)
@@ -157,7 +157,7 @@ static int add_process(struct zcbuf_ctx *ctx, struct report *report, int pid)
 		return -errno;
 	for (int i = 0; i < count; i++) {
 		int fd = atoi(entries[i]->d_name);
-		struct fdinfo fdinfo;
+		struct fdinfo fdinfo = { 0 };
 
 		/* A process has memfds for many purposes: only dma-bufs are surely buffers.
      */

@@ -86,9 +86,8 @@ kernels() {
 	add_kernel 6.12 '6\.12\.[0-9]+\+deb13'
 	add_kernel 7.3 '7\.3\.[0-9]+\+deb13'
 	rm "$root/tmp/names"
-	# The kernel's checks of source code, which no package of headers has; make C=2 asks for the last one.
-	unpack_source /usr/src/checkpatch 2 linux-source-7.3/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch,checker-valid.sh}
-	mv "$root/usr/src/checkpatch/checker-valid.sh" "$root"/usr/src/linux-headers-7.3.*-common/scripts/
+	# which is in no package of headers
+	unpack_source /usr/src/checkpatch 2 linux-source-7.3/scripts/{checkpatch.pl,spelling.txt,const_structs.checkpatch}
 }
 
 # unpack_source DIR LEVELS [FILES…]: all of the newest kernel's source, or some files, without the LEVELS above them
