@@ -2,7 +2,7 @@
 # The host's side of the virtual machine, sourced by ./run: sets up the host and the guest, builds, boots.
 
 # What stands behind a + is how the machine differs from a plain one, see write_qemu.
-kernels=(6.1 6.12 7.3 7.3+cma 7.3+bounce)
+kernels=(7.3 6.12 6.1 7.3+cma 7.3+bounce)
 debug_kernels=(debug debug+bounce)
 bench_kernels=(6.1+icount 6.12+icount 6.12 7.3+icount 7.3)
 default_kernel=7.3
