@@ -119,7 +119,9 @@ static void storm(struct storm *storm)
 		show_frame(&s, v);
 	memory = memory_kib();
 	frames = v->frames;
-	while (storm_lives(storm) < LIVES)
+	/* A slow machine admits few of them, as most are killed before. */
+	while (storm_lives(storm) < LIVES || stage_stats(&s).admitted <= LIVES / 4 ||
+	       !stage_stats(&s).expelled)
 		show_frame(&s, v);
 	frames = v->frames - frames;
 	storm->over = true;
@@ -135,9 +137,8 @@ static void storm(struct storm *storm)
 	ok(storm->frames > LIVES && !storm->wrong,
 	   "each of the %u frames that they looked at was what had been sent",
 	   storm->frames);
-	ok(stage_stats(&s).admitted > LIVES / 4 && stage_stats(&s).expelled,
-	   "%u were admitted, %u were stopped for too long",
-	   (unsigned int)stage_stats(&s).admitted, (unsigned int)stage_stats(&s).expelled);
+	diag("%u were admitted, %u were stopped for too long",
+	     (unsigned int)stage_stats(&s).admitted, (unsigned int)stage_stats(&s).expelled);
 	ok(frames > 100 && eventually(v->frames == s.sequence),
 	   "another one got each of %u frames meanwhile", frames);
 	ok(v->connected == 1 && !v->disconnected && !v->lost && !v->wrong && !v->disorder,
