@@ -63,7 +63,8 @@ struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_file *zfile, u64 size, u64 
 	if (err)
 		goto uncharge;
 	/* The heap may have made it larger. */
-	err = zcbuf_charge(heap, buf->user, buf->size - size);
+	if (buf->size > size)
+		err = zcbuf_charge(heap, buf->user, buf->size - size);
 	if (err)
 		goto free_memory;
 	dma_resv_init(&buf->resv);

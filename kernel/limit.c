@@ -89,27 +89,31 @@ static bool zcbuf_count(atomic64_t *used_bytes, u64 bytes, u64 limit)
 	return true;
 }
 
-/** zcbuf_charge() - count @bytes for a buffer of @user in @heap, or say -EDQUOT */
+/**
+ * zcbuf_charge() - count @bytes for a buffer of @user in @heap, or say -EDQUOT
+ *
+ * The user comes first: who is above that limit takes nothing from others, not for a moment.
+ */
 int zcbuf_charge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes)
 {
-	if (!zcbuf_count(&zcbuf_used_bytes, bytes, READ_ONCE(zcbuf_limit)))
+	if (!zcbuf_count(&user->used_bytes, bytes, READ_ONCE(zcbuf_user_limit)))
 		return -EDQUOT;
 	if (!zcbuf_count(&heap->used_bytes, bytes, READ_ONCE(heap->limit)))
-		goto uncount_all;
-	if (!zcbuf_count(&user->used_bytes, bytes, READ_ONCE(zcbuf_user_limit)))
+		goto uncount_user;
+	if (!zcbuf_count(&zcbuf_used_bytes, bytes, READ_ONCE(zcbuf_limit)))
 		goto uncount_heap;
 	return 0;
 
 uncount_heap:
 	atomic64_sub(bytes, &heap->used_bytes);
-uncount_all:
-	atomic64_sub(bytes, &zcbuf_used_bytes);
+uncount_user:
+	atomic64_sub(bytes, &user->used_bytes);
 	return -EDQUOT;
 }
 
 void zcbuf_uncharge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes)
 {
-	atomic64_sub(bytes, &user->used_bytes);
-	atomic64_sub(bytes, &heap->used_bytes);
 	atomic64_sub(bytes, &zcbuf_used_bytes);
+	atomic64_sub(bytes, &heap->used_bytes);
+	atomic64_sub(bytes, &user->used_bytes);
 }
