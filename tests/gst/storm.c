@@ -3,11 +3,11 @@
  * One zcbufsink and ten consumers that come and go for a minute, stopped and killed at random
  * instants: some are gst-launch-1.0, some plain programs on the library.
  */
+#include <process.h>
 #include <storm.h>
 
 #include "gst-test.h"
 
-#include <dirent.h>
 #include <libzcbuf-channel.h>
 
 #define CAPS	"video/x-raw,format=NV12,width=320,height=240,framerate=30/1"
@@ -164,28 +164,6 @@ static void live(struct storm *storm, struct life *life, unsigned int place)
 
 /* ---- the sink in the midst of them --------------------------------------------------------- */
 
-static long memory_kib(void)
-{
-	FILE *file = fopen("/proc/self/statm", "r");
-	long pages = 0, shared = 0;
-
-	if (!file || fscanf(file, "%*s %ld %ld", &pages, &shared) != 2)
-		bail("no /proc/self/statm");
-	fclose(file);
-	return (pages - shared) * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
-static guint open_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	guint n = 0;
-
-	while (readdir(dir))
-		n++;
-	closedir(dir);
-	return n;
-}
-
 /* How many gst-launch-1.0 were admitted since the last call, as the sink's messages tell. */
 static guint count_launched(GstElement *producer)
 {
@@ -221,15 +199,16 @@ static void a_storm(struct storm *storm)
 	GstElement *sink = gst_bin_get_by_name(GST_BIN(producer), "sink");
 	GstPad *pad = gst_element_get_static_pad(sink, "sink");
 	struct watcher watcher, last;
-	guint frames, fds, now, launched = 0;
+	guint frames, launched = 0;
 	gint64 end;
 	long memory;
+	int fds, now;
 
 	gst_pad_add_probe(pad, GST_PAD_PROBE_TYPE_BUFFER, paint_frame, NULL, NULL);
 	gst_object_unref(pad);
 	gst_element_set_state(producer, GST_STATE_PLAYING);
 	gst_test_until(gst_test_stat(sink, "frames") > 5);
-	fds = open_fds() - 2 * (guint)gst_test_stat(sink, "buffers"); /* each has a view */
+	fds = open_fds() - 2 * (int)gst_test_stat(sink, "buffers"); /* each has a view */
 	watch(&watcher, address);
 	gst_test_until(g_atomic_int_get(&watcher.frames) > 5);
 
@@ -267,8 +246,8 @@ static void a_storm(struct storm *storm)
 	   "all buffers are back in the pool");
 	ok(gst_test_stat(sink, "buffers") <= 40, "which has as many as it may (%u)",
 	   (guint)gst_test_stat(sink, "buffers"));
-	now = open_fds() - 2 * (guint)gst_test_stat(sink, "buffers");
-	ok(now <= fds, "the producer has no more file descriptors (%d)", (int)(now - fds));
+	now = open_fds() - 2 * (int)gst_test_stat(sink, "buffers");
+	ok(now <= fds, "the producer has no more file descriptors (%d)", now - fds);
 	ok(memory_kib() - memory < 4096, "and no more memory (%ld KiB)",
 	   memory_kib() - memory);
 

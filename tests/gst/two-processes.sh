@@ -5,18 +5,10 @@
 set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-tests=0 failures=0
+# shellcheck source=tests/tap.sh
+source "${0%/*}/../tap.sh"
 
-check() { # check STATUS NAME
-	tests=$((tests + 1))
-	if (($1 == 0)); then
-		echo "ok $tests - $2"
-	else
-		echo "not ok $tests - $2"
-		failures=$((failures + 1))
-		grep -hv "^0:.* \(DEBUG\|TRACE\) " "$dir"/*.log | head -n 20 | sed "s/^/# /"
-	fi
-}
+said() { grep -hv "^0:.* \(DEBUG\|TRACE\) " "$dir"/*.log | head -n 20; }
 
 # launch LOG PIPELINE…: with the leaks tracer's findings in the log
 launch() {
@@ -36,12 +28,11 @@ for caps in format=I420,width=320,height=240 format=NV12,width=324,height=242 fo
 	launch consumer zcbufsrc socket-path="$address" reconnect=true ! filesink location="$dir/received"
 	consumer=$?
 	wait $!
-	check $((consumer + $?)) "$caps: both processes come to the end of the stream"
+	check $((consumer + $?)) "$caps: both processes come to the end of the stream" "$(said)"
 	cmp "$dir/expected" "$dir/received" > "$dir/cmp.log" 2>&1
-	check $? "$caps: every byte arrives"
+	check $? "$caps: every byte arrives" "$(said)"
 	! grep -h 'object-alive, type-name=(string)Gst' "$dir/producer.log" "$dir/consumer.log" > "$dir/leaks.log"
-	check $? "$caps: the leaks tracer finds nothing in either"
+	check $? "$caps: the leaks tracer finds nothing in either" "$(said)"
 done
 
-echo "1..$tests"
-exit $((failures != 0))
+done_testing

@@ -6,18 +6,10 @@ set -u
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 address=@zcbuf-valgrind-$$
-tests=0 failures=0
+# shellcheck source=tests/tap.sh
+source "${0%/*}/../tap.sh"
 
-check() { # check STATUS NAME LOG
-	tests=$((tests + 1))
-	if (($1 == 0)); then
-		echo "ok $tests - $2"
-	else
-		echo "not ok $tests - $2"
-		failures=$((failures + 1))
-		head -n 60 "$3" | sed 's/^/# /'
-	fi
-}
+said() { head -n 60 "$dir/$1"; }
 
 launch() { # launch NAME PIPELINE…
 	local name=$1
@@ -33,15 +25,14 @@ launch consumer zcbufsrc socket-path="$address" reconnect=true ! fakesink sync=f
 consumer=$?
 wait $!
 producer=$?
-check $producer 'the producer comes to the end of the stream' "$dir/producer.log"
-check $consumer 'so does the consumer' "$dir/consumer.log"
+check $producer 'the producer comes to the end of the stream' "$(said producer.log)"
+check $consumer 'so does the consumer' "$(said consumer.log)"
 for name in producer consumer; do
 	grep -q 'ERROR SUMMARY' "$dir/$name.valgrind"
-	check $? "$name: valgrind watched all of it" "$dir/$name.valgrind"
+	check $? "$name: valgrind watched all of it" "$(said "$name.valgrind")"
 	# A finding is a paragraph.
 	sed 's/^==[0-9]*== //; s/^==[0-9]*==$//; s/^ *$//' "$dir/$name.valgrind" | awk -v RS= -v ORS='\n\n' '/zcbuf/ && !/^Memcheck|^HEAP SUMMARY/' > "$dir/findings"
-	[[ ! -s $dir/findings ]]
-	check $? "$name: and found nothing in our code" "$dir/findings"
+	! grep -q . "$dir/findings"
+	check $? "$name: and found nothing in our code" "$(said findings)"
 done
-echo "1..$tests"
-exit $((failures != 0))
+done_testing

@@ -17,7 +17,6 @@
 #ifndef ZC_H
 #define ZC_H
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/dma-buf.h>
@@ -34,6 +33,7 @@
 
 #include <zcbuf.h>
 
+#include "process.h"
 #include "tap.h"
 
 #define PAGE ((size_t)4096)
@@ -317,17 +317,6 @@ static inline void pause_ms(long ms)
 }
 
 /* What is held, and whether all has been given back */
-
-static inline int open_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int count = 0;
-
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count - 3; /* ".", ".." and the directory itself */
-}
 
 struct held {
 	int fds;

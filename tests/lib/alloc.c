@@ -81,7 +81,7 @@ static void refusals(const char *name, struct zcbuf_heap *heap,
 						 "two\nlines", "\x7f", "\t" };
 	struct zcbuf_alloc_options options = { 0 };
 	struct zcbuf_buffer *buffer = (void *)1, *recycled;
-	int fds = count_fds(), refused = 0, expected;
+	int fds = open_fds(), refused = 0, expected;
 
 	forget_log();
 	returns(zcbuf_heap_alloc(heap, 0, NULL, &buffer), -EINVAL, "%s: no bytes: -EINVAL",
@@ -126,7 +126,7 @@ static void refusals(const char *name, struct zcbuf_heap *heap,
 		"%s: no file descriptor left: -EMFILE", name);
 	allow_fds();
 	ok(buffer == (void *)1, "%s: a failure writes no result", name);
-	ok(count_fds() == fds, "%s: a failure leaks no file descriptor", name);
+	ok(open_fds() == fds, "%s: a failure leaks no file descriptor", name);
 }
 
 static void alignment_and_flags(struct zcbuf_ctx *ctx)

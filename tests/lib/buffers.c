@@ -160,7 +160,7 @@ static void views(struct zcbuf_ctx *ctx)
 	zcbuf_buffer_unref(view);
 	ok(*mapped(nested, ZCBUF_SYNC_READ) == 0, "a view outlives what it was made of");
 
-	fds = count_fds();
+	fds = open_fds();
 	returns(zcbuf_buffer_view(nested, 1, 0, 0, &view), -EINVAL,
 		"offset inside a page: -EINVAL");
 	returns(zcbuf_buffer_view(nested, 0, 1, 0, &view), -EINVAL,
@@ -177,7 +177,7 @@ static void views(struct zcbuf_ctx *ctx)
 	returns(zcbuf_buffer_view(nested, 0, 0, 0, &view), -EMFILE,
 		"no file descriptor left: -EMFILE");
 	allow_fds();
-	ok(count_fds() == fds, "failures leak no file descriptor");
+	ok(open_fds() == fds, "failures leak no file descriptor");
 	zcbuf_buffer_unref(nested);
 	zcbuf_buffer_unref(other);
 }
@@ -224,14 +224,14 @@ static int reopened(int fd, int flags)
 static void refused_import(struct zcbuf_ctx *ctx, int fd, int error, const char *name)
 {
 	struct zcbuf_buffer *buffer = (void *)1;
-	int fds = count_fds();
+	int fds = open_fds();
 
 	compact_memory();
 	forget_log();
 	returns(zcbuf_buffer_import(ctx, fd, &buffer), error, "import of %s is refused",
 		name);
 	ok(logged.errors == 1, "which is logged once");
-	ok(buffer == (void *)1 && count_fds() == fds, "and has no effect");
+	ok(buffer == (void *)1 && open_fds() == fds, "and has no effect");
 	if (fd >= 0)
 		close(fd);
 }
@@ -314,7 +314,7 @@ int main(void)
 	struct zcbuf_ctx *ctx = new_ctx();
 	struct zcbuf_heap_info *infos;
 	int count = (int)must(zcbuf_heap_list(ctx, &infos));
-	int fds = count_fds();
+	int fds = open_fds();
 
 	compact_memory();
 	for (int i = 0; i < count; i++) {
@@ -331,7 +331,7 @@ int main(void)
 	views(ctx);
 	imports_of_other_things(ctx);
 	memfds_cannot_change(ctx);
-	ok(count_fds() == fds, "all file descriptors are closed at the end");
+	ok(open_fds() == fds, "all file descriptors are closed at the end");
 	free(infos);
 	zcbuf_ctx_unref(ctx);
 	return done_testing();

@@ -115,7 +115,7 @@ static void show_open(struct show *show, const struct zcbuf_producer_config *con
 	stage_open(&show->stage, config, POOL);
 	show->viewer = viewer_start(viewer_new(show->stage.address));
 	until(&show->stage, show->stage.connected == 1);
-	show->fds = count_fds();
+	show->fds = open_fds();
 	show->memory = memory_kib();
 	show->next = now_ms();
 }
@@ -163,7 +163,7 @@ static void show_is_undisturbed(struct show *show, const char *what)
 	   what);
 	ok(eventually(v->frames == show->stage.sequence) && !v->lost && !show->missed,
 	   "%s: each of %llu frames", what, (unsigned long long)show->stage.sequence);
-	ok(stage_stats(&show->stage).consumers == 1 && count_fds() == show->fds,
+	ok(stage_stats(&show->stage).consumers == 1 && open_fds() == show->fds,
 	   "%s: nothing is left of it", what);
 	grew_little(show->memory, what);
 }
@@ -887,7 +887,7 @@ static void lying_producers(void)
 	struct zcbuf_ctx *ctx = new_ctx();
 	struct zcbuf_buffer *buffer = stage_buffer(ctx);
 	struct zcbuf_consumer_event event;
-	int fds = count_fds();
+	int fds = open_fds();
 
 	for (int i = 0; i < 10; i++) {
 		int pair[2], memory = zcbuf_buffer_fd(buffer);
@@ -906,7 +906,7 @@ static void lying_producers(void)
 		zcbuf_consumer_unref(liar.consumer);
 		close(liar.socket);
 	}
-	ok(count_fds() == fds, "and no file descriptor of theirs is kept");
+	ok(open_fds() == fds, "and no file descriptor of theirs is kept");
 	zcbuf_buffer_unref(buffer);
 	zcbuf_ctx_unref(ctx);
 }

@@ -45,7 +45,7 @@ static void socket_files(void)
 	struct zcbuf_ctx *ctx = new_ctx();
 	struct zcbuf_producer *first, *second;
 	char content[8] = "", name[200];
-	int fd, fds = count_fds();
+	int fd, fds = open_fds();
 	mode_t mask = umask(077);
 
 	returns(listen_at(ctx, path, &first), 0, "a producer listens at a path");
@@ -58,7 +58,7 @@ static void socket_files(void)
 	zcbuf_producer_close(first);
 	ok(!exists(path), "closing removes it");
 	zcbuf_producer_unref(first);
-	ok(count_fds() == fds, "no file descriptor is left");
+	ok(open_fds() == fds, "no file descriptor is left");
 
 	in_child(leave_socket_file, path);
 	ok(exists(path), "a producer that is killed leaves its socket file");
@@ -91,7 +91,7 @@ static void socket_files(void)
 	zcbuf_producer_unref(first);
 	returns(listen_at(ctx, name, &first), 0, "and again when it is free");
 	zcbuf_producer_unref(first);
-	ok(count_fds() == fds, "no file descriptor is left");
+	ok(open_fds() == fds, "no file descriptor is left");
 	zcbuf_ctx_unref(ctx);
 }
 
@@ -270,7 +270,7 @@ static void no_producer(void)
 {
 	struct zcbuf_ctx *ctx = new_ctx();
 	struct zcbuf_consumer *c;
-	int fds = count_fds();
+	int fds = open_fds();
 
 	returns(zcbuf_consumer_new(ctx, path, NULL, &c), -ENOENT, "no producer");
 	ok(strstr(logged.error, path), "is said with the path: %s", logged.error);
@@ -280,7 +280,7 @@ static void no_producer(void)
 				   &(struct zcbuf_consumer_config){ .flags = 1 << 7 }, &c),
 		-EINVAL, "an unknown flag");
 	returns(zcbuf_consumer_new(ctx, "", NULL, &c), -EINVAL, "no path");
-	ok(exists(path) && count_fds() == fds, "leave everything as it was");
+	ok(exists(path) && open_fds() == fds, "leave everything as it was");
 	unlink(path);
 	zcbuf_ctx_unref(ctx);
 }
@@ -295,7 +295,7 @@ static void held_frames_stay_valid(void)
 	int fds;
 
 	stage_open(&s, NULL, 3);
-	fds = count_fds();
+	fds = open_fds();
 	c = stage_consumer(&s, NULL);
 	next_of(c, ZCBUF_CONSUMER_CONNECTED);
 	for (int i = 0; i < 2; i++) {
@@ -318,7 +318,7 @@ static void held_frames_stay_valid(void)
 	returns(zcbuf_consumer_give_back(c, frames[0], -1), 0, "which it may give back");
 	returns(zcbuf_consumer_give_back(c, frames[0], -1), -EINVAL, "once");
 	zcbuf_consumer_unref(c);
-	ok(count_fds() == fds, "or not: it goes with the consumer");
+	ok(open_fds() == fds, "or not: it goes with the consumer");
 	stage_close(&s);
 }
 
@@ -407,7 +407,7 @@ static void many_lives(void)
 	int fds;
 
 	stage_open(&s, NULL, 4);
-	fds = count_fds();
+	fds = open_fds();
 	for (unsigned int i = 1; i <= 100; i++) {
 		must(zcbuf_consumer_new(s.ctx, s.address, NULL, &c));
 		until(&s, s.connected == i);
@@ -421,7 +421,7 @@ static void many_lives(void)
 	}
 	ok(s.disconnected == 100 && stage_complete(&s),
 	   "a hundred consumers came and went");
-	ok(count_fds() == fds, "and no file descriptor is left of them");
+	ok(open_fds() == fds, "and no file descriptor is left of them");
 	stage_close(&s);
 }
 

@@ -113,7 +113,7 @@ static void storm(struct storm *storm)
 	stage_open(&s, &config, POOL);
 	v = viewer_start(viewer_new(s.address));
 	until(&s, s.connected == 1);
-	fds = count_fds();
+	fds = open_fds();
 	strcpy(storm->address, s.address);
 	while (storm_lives(storm) < LIVES / 6)
 		show_frame(&s, v);
@@ -145,7 +145,7 @@ static void storm(struct storm *storm)
 	   "with the right content, in order");
 	ok(until(&s, stage_stats(&s).consumers == 1 && stage_complete(&s)),
 	   "all buffers are back");
-	ok(count_fds() == fds, "no file descriptor is left");
+	ok(open_fds() == fds, "no file descriptor is left");
 	grew_little(memory, "in all that time");
 
 	late = viewer_start(viewer_new(s.address));

@@ -738,7 +738,7 @@ static void fences(void)
 	stage_run(&s, 20);
 	frame.buffers[0] = s.pool[0];
 	frame.fence = fence;
-	fds = count_fds();
+	fds = open_fds();
 	for (int round = 0; round < 2; round++) {
 		must(zcbuf_producer_send(s.producer, &frame, 0));
 		must(zcbuf_producer_send(s.producer, &frame, 0)); /* this one waits */
@@ -761,9 +761,9 @@ static void fences(void)
 		   "and comes back without if nobody gave any");
 		zcbuf_producer_next_event(s.producer, 0, &event);
 		if (!round)
-			fds = count_fds(); /* with the buffer's */
+			fds = open_fds(); /* with the buffer's */
 	}
-	ok(count_fds() == fds, "no file descriptor of a fence is left");
+	ok(open_fds() == fds, "no file descriptor of a fence is left");
 	for (int i = 0; i < 2; i++)
 		zcbuf_consumer_unref(c[i]);
 	close(fence);

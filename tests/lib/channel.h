@@ -55,18 +55,6 @@ static inline void sleep_ms(int ms)
 #endif
 #endif
 
-/* What this process has in memory, without the buffers that it shares with others. */
-static inline long memory_kib(void)
-{
-	FILE *file = fopen("/proc/self/statm", "r");
-	long pages = 0, shared = 0;
-
-	if (!file || fscanf(file, "%*s %ld %ld", &pages, &shared) != 2)
-		bail("no /proc/self/statm");
-	fclose(file);
-	return (pages - shared) * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
 static inline void grew_little(long before, const char *what)
 {
 #ifdef SANITIZED

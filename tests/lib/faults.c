@@ -74,7 +74,7 @@ static void falling_back(struct zcbuf_heap *heap)
 	struct zcbuf_buffer *buffer = (void *)1;
 	bool has_heap = !access("/dev/dma_heap/system", F_OK);
 	bool has_udmabuf = !access("/dev/udmabuf", F_OK);
-	int fds = count_fds();
+	int fds = open_fds();
 
 	ok(backend_of_next(heap) == ZCBUF_BACKEND_ZCBUF && !logged.infos,
 	   "as long as zcbuf has memory it is zcbuf's");
@@ -102,13 +102,15 @@ static void falling_back(struct zcbuf_heap *heap)
 	fail_zcbuf = EMFILE;
 	returns(zcbuf_heap_alloc(heap, 4096, NULL, &buffer), -EMFILE,
 		"without file descriptors no other heap is tried");
+	fail_zcbuf = EDQUOT;
+	ok(backend_of_next(heap) != ZCBUF_BACKEND_ZCBUF, "at a limit of zcbuf's another does");
 	fail_zcbuf = EINTR;
 	returns(zcbuf_heap_alloc(heap, 4096, NULL, &buffer), -EINTR,
 		"a killed allocation tries no other heap");
 	fail_zcbuf = 0;
 	ok(buffer == (void *)1, "a failure writes no result");
 	ok(backend_of_next(heap) == ZCBUF_BACKEND_ZCBUF, "zcbuf is tried anew each time");
-	ok(count_fds() == fds, "falling back leaks no file descriptor");
+	ok(open_fds() == fds, "falling back leaks no file descriptor");
 }
 
 /* udmabuf refuses what is larger than its module parameter says. */

@@ -234,7 +234,7 @@ static void no_file_descriptors(struct zcbuf_ctx *ctx)
 {
 	struct zcbuf_heap_info *infos;
 	struct zcbuf_heap *heap;
-	int fds = count_fds();
+	int fds = open_fds();
 
 	forget_log();
 	forbid_fds();
@@ -244,13 +244,13 @@ static void no_file_descriptors(struct zcbuf_ctx *ctx)
 	returns(zcbuf_heap_open(ctx, NULL, &heap), -EMFILE, "the same for the best heap");
 	returns(zcbuf_heap_list(ctx, &infos), -EMFILE, "the same for listing");
 	allow_fds();
-	ok(count_fds() == fds, "no file descriptor was leaked");
+	ok(open_fds() == fds, "no file descriptor was leaked");
 }
 
 int main(void)
 {
 	struct zcbuf_ctx *ctx = new_ctx();
-	int fds = count_fds();
+	int fds = open_fds();
 	struct stat st;
 
 	listing(ctx);
@@ -274,6 +274,6 @@ int main(void)
 	   "backends have names");
 	ok(!zcbuf_backend_name(0) && !zcbuf_backend_name(3), "what is no backend has none");
 	zcbuf_ctx_unref(ctx);
-	ok(count_fds() == fds, "all file descriptors are closed at the end");
+	ok(open_fds() == fds, "all file descriptors are closed at the end");
 	return done_testing();
 }

@@ -3,7 +3,6 @@
 #ifndef TESTS_LIB_H
 #define TESTS_LIB_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libzcbuf.h>
@@ -16,6 +15,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include <process.h>
 #include <tap.h>
 
 /* returns(call, value, name…): CALL must return VALUE; says what it returned instead. */
@@ -73,18 +73,6 @@ static inline struct zcbuf_ctx *new_ctx(void)
 	must(zcbuf_ctx_new(&ctx));
 	zcbuf_ctx_set_log(ctx, keep_log, NULL);
 	return ctx;
-}
-
-/* How many file descriptors this process has. */
-static inline int count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int count = -3; /* ".", ".." and the directory itself */
-
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
 }
 
 /* A buffer of @size bytes from one heap. */

@@ -63,7 +63,7 @@ static void both_directions(struct zcbuf_ctx *ctx, const char *heap, int type,
 	ok(!strcmp(data + 4096, "answer"), "%s, %s: the parent reads what the child wrote",
 	   heap, name);
 	close(pair[1]);
-	fds = count_fds();
+	fds = open_fds();
 	returns(zcbuf_buffer_recv(ctx, pair[0], &last), 0,
 		"%s, %s: a buffer arrives after its sender has exited", heap, name);
 	ok(!strcmp((char *)mapped(last, ZCBUF_SYNC_READ), "last words"),
@@ -71,7 +71,7 @@ static void both_directions(struct zcbuf_ctx *ctx, const char *heap, int type,
 	ok(fcntl(zcbuf_buffer_fd(last), F_GETFD) & FD_CLOEXEC,
 	   "%s, %s: it is close-on-exec", heap, name);
 	zcbuf_buffer_unref(last);
-	ok(count_fds() == fds, "%s, %s: and leaves nothing behind", heap, name);
+	ok(open_fds() == fds, "%s, %s: and leaves nothing behind", heap, name);
 	zcbuf_buffer_unref(buffer);
 	close(pair[0]);
 }
@@ -206,7 +206,7 @@ static void garbage(struct zcbuf_ctx *ctx, int type, const char *socket_name)
 		{ "too long a message", good, 24, { memfd }, 1 },
 	};
 	const size_t count = sizeof(cases) / sizeof(cases[0]);
-	int fds = count_fds(), pair[2];
+	int fds = open_fds(), pair[2];
 
 	for (size_t i = 0; i < count; i++) {
 		/* A stream has no messages: what is too long there is the next one's start. */
@@ -236,7 +236,7 @@ static void garbage(struct zcbuf_ctx *ctx, int type, const char *socket_name)
 		close(pair[0]);
 		close(pair[1]);
 	}
-	ok(got == (void *)1 && count_fds() == fds, "%s: no stray fd is left", socket_name);
+	ok(got == (void *)1 && open_fds() == fds, "%s: no stray fd is left", socket_name);
 	zcbuf_buffer_unref(buffer);
 	close(null);
 }

@@ -74,7 +74,7 @@ static void *work(void *argument)
 int main(void)
 {
 	pthread_t threads[THREADS];
-	int fds = count_fds();
+	int fds = open_fds();
 
 	shared.ctx = new_ctx();
 	must(zcbuf_heap_open(shared.ctx, NULL, &shared.heap));
@@ -91,6 +91,6 @@ int main(void)
 		"threads may share a context, a heap and a buffer");
 	zcbuf_heap_unref(shared.heap);
 	zcbuf_ctx_unref(shared.ctx);
-	ok(count_fds() == fds, "no file descriptor is left");
+	ok(open_fds() == fds, "no file descriptor is left");
 	return done_testing();
 }
