@@ -112,7 +112,7 @@ prepare_guest() {
 prepare_debug_guest() {
 	local base=$guest
 	guest=$cache/guest-$(key_of guest.sh initrd-init debug.config)-debug
-	have_guest 4000 'the debug kernel, from its source, some 10 to 30 minutes' debug "$base"
+	have_guest 4000 'the debug kernel, from its source, some 15 to 40 minutes' debug "$base"
 }
 
 key_of() { (cd "$vm" && cat "$@") | sha256sum | cut -c 1-16; }
@@ -369,8 +369,10 @@ test_in_vm() {
 		((status)) || break
 		running=$(cat "$results/running" 2> /dev/null) || running=machine
 		rm -f "$results/running"
-		printf '%-10s %-32s %s\n' "$kernel" "$running" '1 FAILED: the machine died or could not start'
-		sed "s/^/$kernel     /" "$results/machine.log"
+		{
+			printf '%-10s %-32s %s\n' "$kernel" "$running" '1 FAILED: the machine died or could not start'
+			sed "s/^/$kernel     /" "$results/machine.log"
+		} | tee -a "$results/failures"
 		cp "$out/vm/$kernel.console.log" "$results/${running//\//-}.console.log" 2> /dev/null || true
 		echo "$running 0 1 0" >> "$results/results"
 		[[ $running != machine ]] || break
