@@ -378,9 +378,7 @@ EXPLANATION = """## How it was measured
   does the same thing again and again. The machine has one CPU, and its time is the instructions'.
   `unixfdsink` takes the first bytes of garbage for a length, and its process ends when it cannot
   allocate so much.
-- PipeWire also passes ids, but is not among the peers: between its two processes are a daemon and a
-  session manager, and GStreamer's `pipewiresink` copies each frame that is not from its own pool of
-  memfds. That would measure more than how a frame is passed.
+- PipeWire also passes ids. It is not among the peers yet: its two processes need a daemon between them.
 - –: there is no such operation, or no such buffer. A name such as EFAULT: it fails with that.
 """
 
