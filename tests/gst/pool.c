@@ -16,6 +16,15 @@ static GstBufferPool *ask_for_pool(GstHarness *h, GstCaps *caps, GstQuery **quer
 	return pool;
 }
 
+static void put_away(GstHarness *h, GstCaps *caps, GstBufferPool *pool, GstQuery *query)
+{
+	gst_buffer_pool_set_active(pool, FALSE);
+	gst_object_unref(pool);
+	gst_query_unref(query);
+	gst_harness_teardown(h);
+	gst_caps_unref(caps);
+}
+
 static GstHarness *upload_harness(GstCaps *caps, const gchar *properties)
 {
 	gchar *line = g_strdup_printf("zcbufupload %s", properties);
@@ -222,11 +231,7 @@ static void pool_keeps_its_promises(void)
 	gst_buffer_map(buffers[0], &map, GST_MAP_WRITE);
 	gst_buffer_unmap(buffers[0], &map);
 	gst_buffer_unref(buffers[0]);
-	gst_buffer_pool_set_active(pool, FALSE);
-	gst_object_unref(pool);
-	gst_query_unref(query);
-	gst_harness_teardown(h);
-	gst_caps_unref(caps);
+	put_away(h, caps, pool, query);
 }
 
 /* In how many contiguous pieces a frame of 3 MiB lies; 0 if it is not in a zcbuf heap. */
@@ -254,11 +259,7 @@ static guint chunks_of_a_frame(const gchar *properties)
 	}
 	zcbuf_ctx_unref(ctx);
 	gst_buffer_unref(buffer);
-	gst_buffer_pool_set_active(pool, FALSE);
-	gst_object_unref(pool);
-	gst_query_unref(query);
-	gst_harness_teardown(h);
-	gst_caps_unref(caps);
+	put_away(h, caps, pool, query);
 	return info.chunks;
 }
 
@@ -298,11 +299,7 @@ static void without_videometa_the_layout_is_standard(void)
 	   "who does not ask for VideoMeta gets the standard layout, whatever stride-align "
 	   "says");
 	gst_buffer_unref(buffer);
-	gst_buffer_pool_set_active(pool, FALSE);
-	gst_object_unref(pool);
-	gst_query_unref(query);
-	gst_harness_teardown(h);
-	gst_caps_unref(caps);
+	put_away(h, caps, pool, query);
 }
 
 static void copies_and_shares_work(void)
@@ -333,11 +330,7 @@ static void copies_and_shares_work(void)
 	gst_buffer_unref(copy);
 	gst_buffer_unref(part);
 	gst_buffer_unref(buffer);
-	gst_buffer_pool_set_active(pool, FALSE);
-	gst_object_unref(pool);
-	gst_query_unref(query);
-	gst_harness_teardown(h);
-	gst_caps_unref(caps);
+	put_away(h, caps, pool, query);
 }
 
 int main(void)

@@ -79,7 +79,7 @@ static void no_pages(const struct heap *heap)
 
 	ok(imported || errno == EOPNOTSUPP, "%s: a GPU is refused when it wants pages",
 	   heap->name);
-	ok(info(fd).attachments == (imported ? 1 : 0), "%s: and not attached then",
+	ok(info(fd).attachments == (imported ? 1 : 0), "%s: and is attached only if it is not",
 	   heap->name);
 	close(fd);
 	drmClose(vgem);

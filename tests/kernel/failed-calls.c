@@ -10,6 +10,8 @@
 
 /* 2 MiB, 64 KiB and 4 KiB; too much for one allocation of anything but pages. */
 #define SIZE (2 * MiB + 16 * PAGE + 3 * PAGE)
+/* For devices: DMA-API debugging has a call that can fail for each piece. */
+#define FEW_PAGES (19 * PAGE)
 
 static int fail_nth;	      /* the file */
 static unsigned int nth;      /* what fails in the next operation; 0: nothing */
@@ -217,7 +219,7 @@ static int op_control(const struct heap *heap)
 
 static int op_attach(const struct heap *heap)
 {
-	int fd = must_alloc(heap, SIZE), dev = device(), error = 0;
+	int fd = must_alloc(heap, FEW_PAGES), dev = device(), error = 0;
 
 	if (FAILING(attach(dev, heap, fd, 64, 0)))
 		error = errno;
@@ -230,7 +232,7 @@ static int op_attach(const struct heap *heap)
 
 static int op_map(const struct heap *heap)
 {
-	int fd = must_alloc(heap, SIZE), dev = device(), error = 0;
+	int fd = must_alloc(heap, FEW_PAGES), dev = device(), error = 0;
 
 	if (attach(dev, heap, fd, 64, 0))
 		bail("%s: a device cannot attach: %s", heap->name, strerror(errno));
@@ -262,7 +264,7 @@ static int op_vmap(const struct heap *heap)
 
 	if (!heap_can(heap, ZCBUF_HEAP_CAP_VMAP))
 		return 0;
-	fd = must_alloc(heap, SIZE);
+	fd = must_alloc(heap, FEW_PAGES);
 	dev = device();
 	if (attach(dev, heap, fd, 64, 0))
 		bail("%s: a device cannot attach: %s", heap->name, strerror(errno));

@@ -110,12 +110,12 @@ static uint64_t used_by_all(void)
 
 static void values(const struct heap *heap, const char *directory, const char *attribute)
 {
-	const char *bad[] = { "", "-1", "10 MB", "0x", "max 1", "18446744073709551616" };
+	const char *bad[] = { "-1", "10 MB", "0x", "max 1", "18446744073709551616" };
 	size_t refused = 0;
 	pid_t child;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		refused += tell(directory, attribute, bad[i]) == -1 || !*bad[i];
+		refused += tell(directory, attribute, bad[i]) == -1;
 	ok(refused == sizeof(bad) / sizeof(*bad) && says(directory, attribute, "max"),
 	   "%s: %s/%s takes nothing but a number or max", heap->name, directory, attribute);
 	child = fork();
@@ -157,7 +157,7 @@ static atomic_int living, most, refusals;
 
 static void *race(void *argument)
 {
-	for (int i = 0; i < 300; i++) {
+	for (int i = 0; i < 100; i++) {
 		int fd = alloc(racing, SIZE), now, seen;
 
 		if (fd < 0) {
@@ -168,6 +168,7 @@ static void *race(void *argument)
 		seen = most;
 		while (now > seen && !atomic_compare_exchange_weak(&most, &seen, now))
 			;
+		pause_ms(1); /* with what it has */
 		living--;
 		close(fd);
 	}
