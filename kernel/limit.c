@@ -89,11 +89,7 @@ static bool zcbuf_count(atomic64_t *used_bytes, u64 bytes, u64 limit)
 	return true;
 }
 
-/**
- * zcbuf_charge() - count @bytes for a buffer of @user in @heap, or say -EDQUOT
- *
- * The user comes first: who is above that limit takes nothing from others, not for a moment.
- */
+/* The user comes first: who is above that limit takes nothing from others, not for a moment. */
 int zcbuf_charge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes)
 {
 	if (!zcbuf_count(&user->used_bytes, bytes, READ_ONCE(zcbuf_user_limit)))
