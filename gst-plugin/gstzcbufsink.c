@@ -110,7 +110,6 @@ struct _GstZcbufSink {
 
 	/* the streaming thread's own */
 	gboolean live;
-	gboolean ended;
 	guint64 sequence;
 	guint32 segment_number;
 	GByteArray *metadata;
@@ -548,7 +547,6 @@ static void send_end(GstZcbufSink *self)
 {
 	gint64 deadline = g_get_monotonic_time() + END_TIMEOUT;
 
-	self->ended = TRUE;
 	zcbuf_producer_end(self->producer);
 	g_mutex_lock(&self->lock);
 	while (!self->unlocked && g_get_monotonic_time() < deadline &&
@@ -571,6 +569,9 @@ static gboolean gst_zcbuf_sink_event(GstBaseSink *sink, GstEvent *event)
 		break;
 	case GST_EVENT_EOS:
 		send_end(self);
+		break;
+	case GST_EVENT_FLUSH_STOP:
+		zcbuf_producer_restart(self->producer);
 		break;
 	default:
 		break;
@@ -688,7 +689,6 @@ static gboolean gst_zcbuf_sink_start(GstBaseSink *sink)
 
 	self->registry = registry_new(self->producer);
 	self->live = FALSE;
-	self->ended = FALSE;
 	self->sequence = 0;
 	self->segment_number = 0;
 	self->num_consumers = 0;
@@ -704,8 +704,6 @@ static gboolean gst_zcbuf_sink_stop(GstBaseSink *sink)
 	struct zcbuf_producer_event event;
 	GstStructure *stats;
 
-	if (!producer) /* it could not be started again */
-		return TRUE;
 	stats = get_stats(self);
 	GST_INFO_OBJECT(self, "%" GST_PTR_FORMAT, stats);
 	gst_structure_free(stats);
@@ -751,19 +749,15 @@ static gboolean gst_zcbuf_sink_unlock_stop(GstBaseSink *sink)
 	return TRUE;
 }
 
-/* Consumers of the next stream must not be told at once that it has ended. */
+/* Consumers that connect before the next stream must not be told that the last one ended. */
 static GstStateChangeReturn gst_zcbuf_sink_change_state(GstElement *element,
 							GstStateChange transition)
 {
 	GstStateChangeReturn result = GST_ELEMENT_CLASS(gst_zcbuf_sink_parent_class)
 					      ->change_state(element, transition);
 
-	if (transition == GST_STATE_CHANGE_PAUSED_TO_READY &&
-	    GST_ZCBUF_SINK(element)->ended) {
-		gst_zcbuf_sink_stop(GST_BASE_SINK(element));
-		if (!gst_zcbuf_sink_start(GST_BASE_SINK(element)))
-			return GST_STATE_CHANGE_FAILURE;
-	}
+	if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
+		zcbuf_producer_restart(GST_ZCBUF_SINK(element)->producer);
 	return result;
 }
 

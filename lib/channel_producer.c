@@ -657,6 +657,22 @@ int zcbuf_producer_end(struct zcbuf_producer *p)
 	return 0;
 }
 
+static void restart(struct zcbuf_producer *p)
+{
+	if (!p->ended)
+		return;
+	p->ended = false;
+	for (struct client *c = p->first; c; c = c->next)
+		c->end_told = false;
+}
+
+void zcbuf_producer_restart(struct zcbuf_producer *p)
+{
+	producer_lock(p);
+	restart(p);
+	producer_unlock(p);
+}
+
 static bool worth_waiting(const struct zcbuf_producer *p)
 {
 	for (const struct client *c = p->first; c; c = c->next)
@@ -746,10 +762,7 @@ static int send_frame(struct zcbuf_producer *p, const struct zcbuf_frame *source
 	}
 	frame_busy(p, frame, true);
 	p->stats.frames++;
-	if (p->ended)
-		for (struct client *c = p->first; c; c = c->next)
-			c->end_told = false;
-	p->ended = false;
+	restart(p);
 	for (struct client *c = p->first; c; c = c->next)
 		client_offer(p, c, frame);
 	keep_for_waiting(p, frame);

@@ -294,10 +294,17 @@ int zcbuf_producer_send(struct zcbuf_producer *producer, const struct zcbuf_fram
 /**
  * zcbuf_producer_end - tell consumers that the stream has ended
  *
- * They get ZCBUF_CONSUMER_END behind the last frame, and stay connected. Sending another
- * frame begins the stream again.
+ * They get ZCBUF_CONSUMER_END behind the last frame, and stay connected; so do those that
+ * connect later. zcbuf_producer_restart() or another frame begins the stream again.
  */
 int zcbuf_producer_end(struct zcbuf_producer *producer);
+
+/**
+ * zcbuf_producer_restart - begin the stream again after zcbuf_producer_end()
+ *
+ * From now on those that connect wait for frames. Nothing happens if the stream has not ended.
+ */
+void zcbuf_producer_restart(struct zcbuf_producer *producer);
 
 /**
  * enum zcbuf_producer_event_type - what happened to a producer

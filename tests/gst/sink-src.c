@@ -351,35 +351,48 @@ static void waiting_elements_stop_at_once(void)
 /* ---- single frames ------------------------------------------------------------------------ */
 
 struct link {
+	gchar *address;
 	GstHarness *sink, *src;
 	GstElement *sink_element, *src_element;
 };
 
-static void link_up(struct link *link, const gchar *caps, const gchar *properties)
+static void open_source(struct link *link)
 {
-	gchar *address = gst_test_address();
-	gchar *line = g_strdup_printf("zcbufsink sync=false socket-path=%s %s", address,
-				      properties);
+	gchar *line = g_strdup_printf("zcbufsrc socket-path=%s", link->address);
 
-	link->sink = gst_harness_new_parse(line);
-	link->sink_element = gst_harness_find_element(link->sink, "zcbufsink");
-	gst_harness_set_src_caps_str(link->sink, caps);
-	g_free(line);
-	line = g_strdup_printf("zcbufsrc socket-path=%s", address);
 	link->src = gst_harness_new_parse(line);
 	link->src_element = gst_harness_find_element(link->src, "zcbufsrc");
 	gst_harness_play(link->src);
 	gst_test_until(gst_test_stat(link->src_element, "connections") == 1);
 	g_free(line);
-	g_free(address);
+}
+
+static void close_source(struct link *link)
+{
+	gst_object_unref(link->src_element);
+	gst_harness_teardown(link->src);
+}
+
+static void link_up(struct link *link, const gchar *caps, const gchar *properties)
+{
+	gchar *line;
+
+	link->address = gst_test_address();
+	line = g_strdup_printf("zcbufsink sync=false socket-path=%s %s", link->address,
+			       properties);
+	link->sink = gst_harness_new_parse(line);
+	link->sink_element = gst_harness_find_element(link->sink, "zcbufsink");
+	gst_harness_set_src_caps_str(link->sink, caps);
+	g_free(line);
+	open_source(link);
 }
 
 static void link_down(struct link *link)
 {
-	gst_object_unref(link->src_element);
+	close_source(link);
 	gst_object_unref(link->sink_element);
-	gst_harness_teardown(link->src);
 	gst_harness_teardown(link->sink);
+	g_free(link->address);
 }
 
 static GstBuffer *new_frame(gsize size, guint8 value)
@@ -635,10 +648,38 @@ static void a_frame_outlives_its_source(void)
 	gst_buffer_unref(copy);
 }
 
+static void flush(struct link *link)
+{
+	GstSegment segment;
+
+	gst_harness_push_event(link->sink, gst_event_new_flush_start());
+	gst_harness_push_event(link->sink, gst_event_new_flush_stop(TRUE));
+	gst_segment_init(&segment, GST_FORMAT_TIME);
+	gst_harness_push_event(link->sink, gst_event_new_segment(&segment));
+}
+
+static void a_flush_ends_the_end(void)
+{
+	struct link link;
+	GstBuffer *out;
+
+	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1", "");
+	out = cross(&link, new_frame(1024, 1));
+	gst_clear_buffer(&out);
+	gst_harness_push_event(link.sink, gst_event_new_eos());
+	flush(&link);
+	close_source(&link);
+	open_source(&link);
+	out = cross(&link, new_frame(1024, 2));
+	ok(is_frame(out, 1024, 2),
+	   "who connects after a flush is not told that the stream had ended before");
+	gst_clear_buffer(&out);
+	link_down(&link);
+}
+
 static void a_flush_is_over_when_it_ends(void)
 {
 	struct link link;
-	GstSegment segment;
 	GstBuffer *out;
 
 	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1", "");
@@ -647,9 +688,7 @@ static void a_flush_is_over_when_it_ends(void)
 	gst_harness_push_event(link.sink, gst_event_new_flush_start());
 	ok(gst_harness_push(link.sink, new_frame(1024, 2)) == GST_FLOW_FLUSHING,
 	   "a sink that is flushed refuses frames");
-	gst_harness_push_event(link.sink, gst_event_new_flush_stop(TRUE));
-	gst_segment_init(&segment, GST_FORMAT_TIME);
-	gst_harness_push_event(link.sink, gst_event_new_segment(&segment));
+	flush(&link);
 	out = cross(&link, new_frame(1024, 3));
 	ok(is_frame(out, 1024, 3), "and sends them again afterwards");
 	gst_clear_buffer(&out);
@@ -759,6 +798,7 @@ int main(void)
 	memories_may_be_parts_of_one_buffer();
 	writable_buffers_are_read_only_for_elements();
 	a_frame_outlives_its_source();
+	a_flush_ends_the_end();
 	a_flush_is_over_when_it_ends();
 	nobody_seeks_in_a_live_stream();
 	queries_are_answered();

@@ -96,6 +96,18 @@ static void late_consumers(void)
 	must(zcbuf_producer_end(s.producer));
 	next_of(late, ZCBUF_CONSUMER_END);
 	ok(true, "and it can end again");
+	zcbuf_producer_restart(s.producer);
+	zcbuf_consumer_unref(first);
+	first = stage_consumer(&s, NULL);
+	next_of(first, ZCBUF_CONSUMER_CONNECTED);
+	next_of(first, ZCBUF_CONSUMER_FORMAT);
+	stage_run(&s, 5);
+	ok(quiet(first) && quiet(late),
+	   "who comes after the producer began again is told of no end");
+	must(zcbuf_producer_end(s.producer));
+	next_of(first, ZCBUF_CONSUMER_END);
+	next_of(late, ZCBUF_CONSUMER_END);
+	ok(true, "but of the next one");
 	zcbuf_consumer_unref(first);
 	zcbuf_consumer_unref(late);
 	stage_close(&s);
