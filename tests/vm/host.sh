@@ -301,7 +301,7 @@ write_qemu() {
 	# shellcheck disable=SC2054 # the commas are QEMU's
 	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${machine[@]}" -m "$size"
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
-		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
+		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 drm_kms_helper.fbdev_emulation=0 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
 		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
 		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
