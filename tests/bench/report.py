@@ -373,12 +373,13 @@ EXPLANATION = """## How it was measured
 - *A frame goes to another process*: CPU time of the process that receives it from a channel or from
   GStreamer's own senders, and reads a byte of each page; and of the one that draws it, black, and
   sends it. *libzcbuf* is a plain C program, which zcbufsink sends to as well.
+  *pipewiresrc* gets ids from *pipewiresink*, too; PipeWire's daemon makes the two known to each other,
+  and was measured to do nothing for a frame. `pw-link` links them in place of a session manager.
 - *One consumer beside another*: 100 frames of 320x240 in each of ten seconds, from zcbufsink or
   unixfdsink to a consumer that does nothing wrong, and what it gets of them while the other one
   does the same thing again and again. The machine has one CPU, and its time is the instructions'.
   `unixfdsink` takes the first bytes of garbage for a length, and its process ends when it cannot
   allocate so much.
-- PipeWire also passes ids. It is not among the peers yet: its two processes need a daemon between them.
 - –: there is no such operation, or no such buffer. A name such as EFAULT: it fails with that.
 """
 
