@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "gstzcbufframe.h"
 
+#include <errno.h>
 #include <gst/video/video.h>
+#include <linux/dma-buf.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 /*
  * Take a frame's metadata apart. FALSE if it is not what zcbufsink writes, or if a memory
@@ -89,6 +93,26 @@ gboolean gst_zcbuf_frame_read_metas(const struct gst_zcbuf_frame_metadata *metad
 		size -= consumed;
 	}
 	return TRUE;
+}
+
+/*
+ * From now on whoever uses the frame's buffers waits for its fence, as for any other, if it has
+ * one. @work is what it is the end of: DMA_BUF_SYNC_READ, which only writers wait for, or
+ * DMA_BUF_SYNC_WRITE. It is waited for here if a buffer is no dma-buf.
+ */
+void gst_zcbuf_frame_wait_for_fence(const struct zcbuf_frame *frame, guint32 work)
+{
+	struct dma_buf_import_sync_file import = { .flags = work, .fd = frame->fence };
+	struct pollfd end = { .fd = frame->fence, .events = POLLIN };
+	gboolean attached = TRUE;
+
+	if (frame->fence <= 0)
+		return;
+	for (guint i = 0; i < ZCBUF_FRAME_BUFFERS && frame->buffers[i]; i++)
+		attached &= ioctl(zcbuf_buffer_fd(frame->buffers[i]),
+				  DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &import) == 0;
+	while (!attached && poll(&end, 1, -1) < 0 && errno == EINTR)
+		;
 }
 
 /* What to add to a time of the element's clock to have it in CLOCK_MONOTONIC. */

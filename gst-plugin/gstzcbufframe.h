@@ -92,6 +92,7 @@ gboolean gst_zcbuf_frame_parse(const struct zcbuf_frame *frame,
 void gst_zcbuf_frame_write_metas(GstBuffer *buffer, GByteArray *metadata);
 gboolean gst_zcbuf_frame_read_metas(const struct gst_zcbuf_frame_metadata *metadata,
 				    GstBuffer *buffer);
+void gst_zcbuf_frame_wait_for_fence(const struct zcbuf_frame *frame, guint32 work);
 GstClockTimeDiff gst_zcbuf_clock_offset(GstElement *element);
 
 G_END_DECLS

@@ -48,10 +48,8 @@
 #include "gstzcbufframe.h"
 #include "gstzcbufuploader.h"
 
-#include <errno.h>
 #include <linux/dma-buf.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 
 /* A buffer on its way to the consumer and one being filled. */
 #define BUFFERS_ON_THE_WAY 2
@@ -213,17 +211,6 @@ static int registry_get_buffer(Registry *registry, struct zcbuf_ctx *ctx, GstMem
 
 /* ---- events from consumers --------------------------------------------------------------- */
 
-/* Whoever writes to the buffers next waits for this fence, as for any other. */
-static void attach_fence(const struct zcbuf_frame *frame)
-{
-	struct dma_buf_import_sync_file import = { .flags = DMA_BUF_SYNC_READ,
-						   .fd = frame->fence };
-
-	for (guint i = 0; i < ZCBUF_FRAME_BUFFERS && frame->buffers[i]; i++)
-		ioctl(zcbuf_buffer_fd(frame->buffers[i]), DMA_BUF_IOCTL_IMPORT_SYNC_FILE,
-		      &import);
-}
-
 static void announce_consumer(GstZcbufSink *self, const struct zcbuf_producer_event *event)
 {
 	gboolean connected = event->type == ZCBUF_PRODUCER_CONNECTED;
@@ -251,8 +238,7 @@ static void handle_event(GstZcbufSink *self, const struct zcbuf_producer_event *
 {
 	switch (event->type) {
 	case ZCBUF_PRODUCER_RELEASED:
-		if (event->frame.fence > 0)
-			attach_fence(&event->frame);
+		gst_zcbuf_frame_wait_for_fence(&event->frame, DMA_BUF_SYNC_READ);
 		if (event->frame.user_data)
 			gst_buffer_unref(event->frame.user_data);
 		break;

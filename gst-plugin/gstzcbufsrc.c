@@ -15,7 +15,8 @@
  *
  * zcbufsrc is live. Frames have the caps that the producer's have, and times of this pipeline's
  * clock, whatever that is. If downstream ignores #GstVideoMeta and a frame cannot be understood
- * without it, the frame is copied; so is none else.
+ * without it, the frame is copied; so is none else. The fence of a frame becomes one of its
+ * buffers: it can be passed on at once, and who reads it waits.
  *
  * When the producer goes away without having ended its stream, that is an error, unless
  * #GstZcbufSrc:reconnect is set: then zcbufsrc waits for it to come back, and also for one that
@@ -38,6 +39,7 @@
 #include "gstzcbufpool.h"
 
 #include <errno.h>
+#include <linux/dma-buf.h>
 #include <string.h>
 
 #define DEFAULT_RECONNECT  FALSE
@@ -432,6 +434,7 @@ static GstFlowReturn take_frame(GstZcbufSrc *self, const struct zcbuf_frame *fra
 	self->lost += frame->lost;
 	GST_OBJECT_UNLOCK(self);
 
+	gst_zcbuf_frame_wait_for_fence(frame, DMA_BUF_SYNC_WRITE);
 	follow_segment(self, &metadata.header, frame->pts);
 	buffer = make_buffer(self, frame, &metadata); /* gives the frame back by itself */
 	if (!buffer) {

@@ -22,7 +22,7 @@
 /* the names that PipeWire knows them by */
 #define SENDER	 "sender"
 #define RECEIVER "receiver"
-#define PAGE	4096
+#define PAGE	 4096
 
 /* The sender's drawing is measured too. It is the same for all: each frame is black. */
 #define CAMERA                                        \
@@ -35,8 +35,10 @@ static const struct transport {
 	bool daemon;			  /* somebody in between tells them of each other */
 } transports[] = {
 	{ "libzcbuf", "zcbufsink socket-path=" SOCKET, NULL, false },
-	{ "zcbufsrc", "zcbufsink socket-path=" SOCKET, "zcbufsrc socket-path=" SOCKET, false },
-	{ "unixfdsrc", "unixfdsink socket-path=" SOCKET, "unixfdsrc socket-path=" SOCKET, false },
+	{ "zcbufsrc", "zcbufsink socket-path=" SOCKET, "zcbufsrc socket-path=" SOCKET,
+	  false },
+	{ "unixfdsrc", "unixfdsink socket-path=" SOCKET, "unixfdsrc socket-path=" SOCKET,
+	  false },
 	{ "shmsrc",
 	  "shmsink wait-for-connection=false shm-size=67108864 socket-path=" SOCKET,
 	  "shmsrc is-live=true socket-path=" SOCKET, false },

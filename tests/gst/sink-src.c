@@ -2,6 +2,12 @@
 /* zcbufsink and zcbufsrc in one process: what crosses a channel, and what becomes of it. */
 #include "gst-test.h"
 
+#include <gstzcbufframe.h>
+#include <libzcbuf.h>
+#include <poll.h>
+
+#include "vgem.h"
+
 #define CAPS "video/x-raw,format=I420,width=318,height=238,framerate=30/1"
 
 /* ---- two pipelines ------------------------------------------------------------------------ */
@@ -630,6 +636,134 @@ static void writable_buffers_are_read_only_for_elements(void)
 	link_down(&link);
 }
 
+/* ---- fences, from and for programs that use the library ------------------------------------ */
+
+/* All that has been begun with a dma-buf is done, for who wants to read or write it. */
+static gboolean is_ready(GstBuffer *buffer, short events)
+{
+	struct pollfd dmabuf = { .events = events };
+
+	dmabuf.fd = gst_fd_memory_get_fd(gst_buffer_peek_memory(buffer, 0));
+	return poll(&dmabuf, 1, 0) == 1;
+}
+
+static void a_fence_is_given_back(int vgem)
+{
+	struct zcbuf_consumer_event event;
+	struct zcbuf_consumer *consumer;
+	struct zcbuf_ctx *ctx;
+	struct link link;
+	GstBuffer *in;
+	guint32 work;
+	int fence = vgem_work(vgem, &work);
+
+	link_up(&link, "video/x-raw,format=GRAY8,width=64,height=16,framerate=5/1", "");
+	close_source(&link);
+	if (zcbuf_ctx_new(&ctx) || zcbuf_consumer_new(ctx, link.address, NULL, &consumer))
+		bail("no consumer");
+	gst_test_until(gst_test_stat(link.sink_element, "admitted") == 2);
+	in = own_frame(&link, 1024);
+	gst_harness_push(link.sink, gst_buffer_ref(in));
+	while (zcbuf_consumer_next_event(consumer, 5000, &event) == 1 &&
+	       event.type != ZCBUF_CONSUMER_FRAME)
+		;
+	ok(event.type == ZCBUF_CONSUMER_FRAME && is_ready(in, POLLOUT),
+	   "a program gets a frame");
+	zcbuf_consumer_give_back(consumer, event.frame, fence);
+	gst_test_until(gst_test_stat(link.sink_element, "released") == 1);
+	gst_test_until(!is_ready(in, POLLOUT));
+	ok(is_ready(in, POLLIN) && !is_ready(in, POLLOUT),
+	   "and gives it back with a fence: nobody writes to it yet");
+	vgem_end(vgem, work);
+	ok(is_ready(in, POLLOUT), "until the fence signals");
+	gst_buffer_unref(in);
+	zcbuf_consumer_unref(consumer);
+	zcbuf_ctx_unref(ctx);
+	close(fence);
+	open_source(&link);
+	link_down(&link);
+}
+
+static gpointer serve(gpointer producer)
+{
+	struct zcbuf_producer_event event;
+
+	while (zcbuf_producer_next_event(producer, -1, &event) == 1)
+		;
+	return NULL;
+}
+
+static void a_fence_arrives(int vgem)
+{
+	static const char caps[] =
+		"video/x-raw,format=(string)GRAY8,width=(int)64,height=(int)16,"
+		"framerate=(fraction)5/1";
+	struct {
+		struct gst_zcbuf_frame_header header;
+		struct gst_zcbuf_frame_memory memory;
+	} metadata = {
+		.header = { .version = GST_ZCBUF_FRAME_VERSION,
+			    .n_memories = 1,
+			    .dts = ZCBUF_TIME_NONE,
+			    .stream_time = ZCBUF_TIME_NONE,
+			    .stream_rate = 1.0 },
+		.memory = { .size = 1024 },
+	};
+	struct zcbuf_frame frame = { .pts = ZCBUF_TIME_NONE,
+				     .duration = ZCBUF_TIME_NONE,
+				     .metadata = &metadata,
+				     .metadata_size = sizeof(metadata) };
+	struct link link = { .address = gst_test_address() };
+	struct zcbuf_producer *producer;
+	struct zcbuf_buffer *buffer;
+	struct zcbuf_heap *heap;
+	struct zcbuf_ctx *ctx;
+	GThread *thread;
+	GstBuffer *out;
+	guint32 work;
+
+	frame.fence = vgem_work(vgem, &work);
+	if (zcbuf_ctx_new(&ctx) || zcbuf_heap_open(ctx, NULL, &heap) ||
+	    zcbuf_heap_alloc(heap, 4096, NULL, &buffer) ||
+	    zcbuf_producer_new(ctx, NULL, &producer) ||
+	    zcbuf_producer_listen(producer, link.address, 0600) ||
+	    zcbuf_producer_set_format(producer, caps, sizeof(caps)) ||
+	    zcbuf_producer_add_buffer(producer, buffer))
+		bail("no producer");
+	frame.buffers[0] = buffer;
+	thread = g_thread_new("producer", serve, producer);
+	open_source(&link);
+	zcbuf_producer_send(producer, &frame, 0);
+	out = gst_harness_pull(link.src);
+	ok(out && !is_ready(out, POLLIN),
+	   "a frame whose fence is pending arrives, but nobody reads it yet");
+	vgem_end(vgem, work);
+	ok(out && is_ready(out, POLLIN), "until the fence signals");
+	gst_clear_buffer(&out);
+	close_source(&link);
+	zcbuf_producer_close(producer);
+	g_thread_join(thread);
+	zcbuf_producer_unref(producer);
+	zcbuf_buffer_unref(buffer);
+	zcbuf_heap_unref(heap);
+	zcbuf_ctx_unref(ctx);
+	close(frame.fence);
+	g_free(link.address);
+}
+
+static void fences_are_waited_for(void)
+{
+	int vgem = vgem_open();
+
+	if (vgem < 0) {
+		skip("no vgem here, to have fences from");
+		return;
+	}
+	a_fence_is_given_back(vgem);
+	a_fence_arrives(vgem);
+	close(vgem);
+}
+
 static void a_frame_outlives_its_source(void)
 {
 	GstBuffer *held, *copy;
@@ -797,6 +931,7 @@ int main(void)
 	one_buffer_may_be_sent_again_and_again();
 	memories_may_be_parts_of_one_buffer();
 	writable_buffers_are_read_only_for_elements();
+	fences_are_waited_for();
 	a_frame_outlives_its_source();
 	a_flush_ends_the_end();
 	a_flush_is_over_when_it_ends();

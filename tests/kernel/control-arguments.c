@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 
 #include "vgem.h"
+#include "zc.h"
 
 static void heaps(const struct heap *heap)
 {

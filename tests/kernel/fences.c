@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "vgem.h"
+#include "zc.h"
 
 #define SIZE (4 * PAGE)
 

@@ -7,6 +7,7 @@
 
 #include "module.h"
 #include "vgem.h"
+#include "zc.h"
 
 #define SIZE (4 * PAGE)
 

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "vgem.h"
+#include "zc.h"
 
 #define SIZE (4 * PAGE)
 

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "vgem.h"
+#include "zc.h"
 
 #define PAGES 6
 #define SIZE  (PAGES * PAGE)

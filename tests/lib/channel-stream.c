@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 
 #include "channel.h"
+#include "vgem.h"
 
 #define FRAMES 200
 
@@ -709,21 +710,17 @@ static void wake_up(void)
 
 /* ---- fences --------------------------------------------------------------------------- */
 
-/* A sync_file, which has signalled already; -1 where there is no dma-buf to get it from. */
-static int new_fence(struct zcbuf_buffer *buffer)
+static bool is_pending(int fence)
 {
-	struct dma_buf_export_sync_file export = { .flags = DMA_BUF_SYNC_RW, .fd = -1 };
+	struct sync_file_info info = { .status = -1 };
 
-	return ioctl(zcbuf_buffer_fd(buffer), DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export)
-		       ? -1
-		       : export.fd;
+	return fence > 0 && !ioctl(fence, SYNC_IOC_FILE_INFO, &info) && info.status == 0;
 }
 
-static bool is_fence(int fd)
+static bool signals(int fence)
 {
-	struct sync_file_info info = { 0 };
-
-	return fd > 0 && !ioctl(fd, SYNC_IOC_FILE_INFO, &info);
+	return fence > 0 &&
+	       poll(&(struct pollfd){ .fd = fence, .events = POLLIN }, 1, PATIENCE_MS) == 1;
 }
 
 static void fences(void)
@@ -732,16 +729,16 @@ static void fences(void)
 	const struct zcbuf_frame *got[2];
 	struct zcbuf_producer_event event;
 	struct zcbuf_consumer *c[2];
+	uint32_t work[2];
 	struct stage s;
-	int fence, fds;
+	int fence[2], fds = 0, vgem;
 
-	stage_open(&s, NULL, 1);
-	fence = new_fence(s.pool[0]);
-	if (fence < 0) {
-		skip("no dma-buf here that gives a sync_file");
-		stage_close(&s);
+	vgem = vgem_open();
+	if (vgem < 0) {
+		skip("no vgem here, to have fences from");
 		return;
 	}
+	stage_open(&s, NULL, 1);
 	for (int i = 0; i < 2; i++) {
 		c[i] = stage_consumer(&s,
 				      &(struct zcbuf_consumer_config){ .max_frames = 1 });
@@ -749,37 +746,46 @@ static void fences(void)
 	}
 	stage_run(&s, 20);
 	frame.buffers[0] = s.pool[0];
-	frame.fence = fence;
-	fds = open_fds();
 	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 2; i++)
+			must(fence[i] = vgem_work(vgem, &work[i]));
+		frame.fence = fence[0];
 		must(zcbuf_producer_send(s.producer, &frame, 0));
 		must(zcbuf_producer_send(s.producer, &frame, 0)); /* this one waits */
 		for (int i = 0; i < 2; i++) {
 			got[i] = next_of(c[i], ZCBUF_CONSUMER_FRAME).frame;
-			ok(is_fence(got[i]->fence), "a frame brings a sync_file");
-			must(zcbuf_consumer_give_back(c[i], got[i], fence));
+			ok(is_pending(got[i]->fence),
+			   "a frame brings the fence of who still writes it");
+			must(zcbuf_consumer_give_back(c[i], got[i], fence[i]));
 		}
 		ok(zcbuf_producer_next_event(s.producer, PATIENCE_MS, &event) == 1 &&
-			   is_fence(event.frame.fence),
+			   is_pending(event.frame.fence),
 		   "and comes back with one for both consumers");
+		vgem_end(vgem, work[0]);
+		ok(is_pending(event.frame.fence),
+		   "which has not signalled when one is ready");
+		vgem_end(vgem, work[1]);
+		ok(signals(event.frame.fence), "but when both are");
 		for (int i = 0; i < 2; i++) {
 			got[i] = next_of(c[i], ZCBUF_CONSUMER_FRAME).frame;
-			ok(is_fence(got[i]->fence),
-			   "a frame that had to wait still has it");
+			ok(signals(got[i]->fence),
+			   "a frame that had to wait still has its fence");
 			must(zcbuf_consumer_give_back(c[i], got[i], -1));
 		}
 		ok(zcbuf_producer_next_event(s.producer, PATIENCE_MS, &event) == 1 &&
 			   event.frame.fence == -1,
 		   "and comes back without if nobody gave any");
 		zcbuf_producer_next_event(s.producer, 0, &event);
+		for (int i = 0; i < 2; i++)
+			close(fence[i]);
 		if (!round)
 			fds = open_fds(); /* with the buffer's */
 	}
 	ok(open_fds() == fds, "no file descriptor of a fence is left");
 	for (int i = 0; i < 2; i++)
 		zcbuf_consumer_unref(c[i]);
-	close(fence);
 	stage_close(&s);
+	close(vgem);
 }
 
 int main(int argc, char **argv)

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only */
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* vgem: a GPU without hardware. It imports dma-bufs, exports its own, and has fences. */
 #ifndef VGEM_H
 #define VGEM_H
@@ -7,7 +7,15 @@
 #include <drm/drm_mode.h>
 #include <drm/vgem_drm.h>
 
-#include "zc.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 /* The card node of the DRM driver called NAME, or -1. */
 static inline int drm_open(const char *name)
@@ -87,6 +95,23 @@ static inline bool vgem_end(int vgem, uint32_t fence)
 	struct drm_vgem_fence_signal signal = { .fence = fence };
 
 	return ioctl(vgem, DRM_IOCTL_VGEM_FENCE_SIGNAL, &signal) == 0;
+}
+
+/* A sync_file of work on a buffer of vgem's own, which vgem_end() ends by FENCE; or -1. */
+static inline int vgem_work(int vgem, uint32_t *fence)
+{
+	struct dma_buf_export_sync_file export = { .flags = DMA_BUF_SYNC_READ, .fd = -1 };
+	int fd = drm_foreign(vgem);
+	uint32_t handle = fd < 0 ? 0 : drm_import(vgem, fd);
+
+	*fence = handle ? vgem_begin(vgem, handle, true) : 0;
+	if (*fence && ioctl(fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &export))
+		export.fd = -1;
+	if (handle)
+		drm_forget(vgem, handle);
+	if (fd >= 0)
+		close(fd);
+	return export.fd;
 }
 
 #endif /* VGEM_H */
