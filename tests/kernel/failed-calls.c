@@ -129,22 +129,23 @@ static int op_view(const struct heap *heap)
 	return error;
 }
 
-static int map_and_touch(int fd, size_t size, uint64_t offset)
+static int map_and_touch(const struct heap *heap, int fd, uint64_t offset)
 {
 	char *memory = FAILING(
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset));
+		mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset));
 
+	/* No memory for what remap_pfn_range() remembers of cache modes is EINVAL to it. */
 	if (memory == MAP_FAILED)
-		return errno;
-	for (size_t at = 0; at < size; at += PAGE)
+		return errno == EINVAL && !heap_has_pages(heap) ? ENOMEM : errno;
+	for (size_t at = 0; at < SIZE; at += PAGE)
 		memory[at] = 1;
-	munmap(memory, size);
+	munmap(memory, SIZE);
 	return 0;
 }
 
 static int op_mmap(const struct heap *heap)
 {
-	int fd = must_alloc(heap, SIZE), error = map_and_touch(fd, SIZE, 0);
+	int fd = must_alloc(heap, SIZE), error = map_and_touch(heap, fd, 0);
 
 	if (info(fd).user_mappings)
 		error = ENOTRECOVERABLE;
@@ -159,7 +160,7 @@ static int op_mmap_node(const struct heap *heap)
 
 	if (ioctl(heap->fd, ZCBUF_IOC_ALLOC, &arg))
 		bail("%s: %s", heap->name, strerror(errno));
-	error = map_and_touch(heap->fd, SIZE, arg.mmap_offset);
+	error = map_and_touch(heap, heap->fd, arg.mmap_offset);
 	close(arg.fd);
 	return error;
 }

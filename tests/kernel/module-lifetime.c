@@ -201,6 +201,26 @@ static void kept_memory(const char *name)
 	ok(free < -48 * 1024, "%s: which all is given back", name);
 }
 
+/* A heap's files in sysfs keep nobody from unloading, and say nothing of a heap that went. */
+static void open_attribute(const char *name)
+{
+	char path[PATH_MAX], text[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/class/zcbuf/%s/limit", name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ok(fd >= 0 && pread(fd, text, sizeof(text), 0) > 0, "%s: its limit can be read",
+	   name);
+	ok(unload() == 0, "%s: it unloads while that file is open", name);
+	is_errno(pread(fd, text, sizeof(text), 0), ENODEV, "%s: which is of no heap then",
+		 name);
+	is_errno(pwrite(fd, "0", 1, 0), ENODEV, "%s: and sets no limit", name);
+	ok(load(parameters) == 0, "%s: it loads again", name);
+	is_errno(pread(fd, text, sizeof(text), 0), ENODEV,
+		 "%s: and the file is not of the new heap", name);
+	close(fd);
+}
+
 static bool nodes_there(bool should)
 {
 	bool right = (access("/dev/zcbuf", F_OK) == 0) == should;
@@ -276,6 +296,7 @@ int main(void)
 		holders(names[i]);
 		pages_in_a_pipe(names[i]);
 		kept_memory(names[i]);
+		open_attribute(names[i]);
 	}
 	again_and_again();
 	return done_testing();

@@ -87,7 +87,8 @@ static void chosen(void)
 		   heaps() == 2 && has("zcbuf-vmalloc") && has("zcbuf-carveout-a"),
 	   "and carveouts beside them");
 	unload();
-	refused("heaps=system,sistem", EINVAL, "heaps=sistem: no such heap; there are system,");
+	refused("heaps=system,sistem", EINVAL,
+		"heaps=sistem: no such heap; there are system,");
 	refused("heaps=", EINVAL, "heaps=: no such heap");
 }
 
@@ -183,7 +184,8 @@ static void load_again(void)
 int main(void)
 {
 	log_fd = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	if (log_fd < 0 || unload())
+	/* from here on: what it has said already may be more than said() takes */
+	if (log_fd < 0 || lseek(log_fd, 0, SEEK_END) < 0 || unload())
 		bail("/dev/kmsg or the module: %s", strerror(errno));
 	atexit(load_again);
 	chosen();
