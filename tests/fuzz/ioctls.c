@@ -8,6 +8,7 @@
  * can make calls fail (fail-nth), some do. What is judged is the kernel's log, what is left
  * behind, and whether the machine is still there.
  */
+#include <glob.h>
 #include <linux/kcov.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -65,7 +66,8 @@ static struct node {
 	char pool_limit[24]; /* as it was */
 } nodes[16];
 static int node_count, direct_file, memory_file;
-static uint8_t *mappings; /* MAPPINGS times MAPPING_BYTES of address space */
+static char shrinker[128], scan[64]; /* the pool's file, and what to tell it */
+static uint8_t *mappings;	     /* MAPPINGS times MAPPING_BYTES of address space */
 
 static uintptr_t module_start, module_size;
 static _Atomic unsigned long operations;
@@ -297,7 +299,8 @@ static void call_vmsplice(const struct call *call, struct worker *worker)
 {
 	struct iovec memory = { mapping(call->a), part(call->b) };
 
-	vmsplice(worker->pipe[1], &memory, 1, call->c & 1 ? SPLICE_F_GIFT : 0);
+	vmsplice(worker->pipe[1], &memory, 1,
+		 SPLICE_F_NONBLOCK | (call->c & 1 ? SPLICE_F_GIFT : 0));
 }
 
 static void call_direct_io(const struct call *call, struct worker *worker)
@@ -478,8 +481,8 @@ static void call_pressure(const struct call *call, struct worker *worker)
 
 	(void)worker;
 	if (call->c & 8) {
-		if (!(call->c & 7))
-			write_file("/sys/fs/cgroup/test/memory.reclaim", "1M");
+		if (*shrinker)
+			write_file(shrinker, scan);
 		return;
 	}
 	snprintf(path, sizeof(path), "/sys/class/zcbuf/%s/%s", node->name,
@@ -605,6 +608,8 @@ static void say_operations(void)
 static void set_up(void)
 {
 	struct zcbuf_ioc_heap heap = { .index = 0 };
+	struct stat cgroup;
+	glob_t files;
 	char path[80];
 
 	close(device());
@@ -623,6 +628,11 @@ static void set_up(void)
 	}
 	if (!node_count)
 		bail("no heap: %s", strerror(errno));
+	if (glob("/sys/kernel/debug/shrinker/zcbuf-pool-*/scan", 0, NULL, &files) == 0)
+		snprintf(shrinker, sizeof(shrinker), "%s", files.gl_pathv[0]);
+	globfree(&files);
+	if (stat("/sys/fs/cgroup/test", &cgroup) == 0)
+		snprintf(scan, sizeof(scan), "%lu 0 100", (unsigned long)cgroup.st_ino);
 	direct_file = open("/mnt/scratch", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 	memory_file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 	mappings = mmap(NULL, (MAPPINGS + 1) * MAPPING_BYTES, PROT_NONE,
