@@ -45,9 +45,10 @@ static _Atomic pid_t child;
 
 static int first_fd; /* and all above are the input's */
 static _Atomic int slots[SLOTS];
-static _Atomic uint64_t
-	mmap_offsets[SLOTS];	      /* of the buffer that was put there last, and */
-static _Atomic int mmap_nodes[SLOTS]; /* the node by which it can be mapped */
+static struct {
+	_Atomic uint64_t offset;
+	_Atomic int node;
+} mmaps[SLOTS]; /* by which node, and where, the buffer can be mapped that was put there last */
 
 /* Which slots have what. */
 enum kind { BUFFER, DEVICE, OTHER, ANY };
@@ -60,6 +61,7 @@ static const struct {
 	[OTHER] = { 13, 3 },
 	[ANY] = { 0, SLOTS },
 };
+
 static struct node {
 	int fd;
 	char name[ZCBUF_NAME_LEN];
@@ -138,8 +140,8 @@ static void call_alloc(const struct call *call, struct worker *worker)
 	(void)worker;
 	if (ioctl(node, ZCBUF_IOC_ALLOC, &arg))
 		return;
-	mmap_offsets[call->a % SLOTS] = arg.mmap_offset;
-	mmap_nodes[call->a % SLOTS] = node;
+	mmaps[call->a % SLOTS].offset = arg.mmap_offset;
+	mmaps[call->a % SLOTS].node = node;
 	put(BUFFER, call->a, arg.fd);
 }
 
@@ -235,8 +237,8 @@ static void call_mmap(const struct call *call, struct worker *worker)
 	mmap(mapping(call->a >> 4), part(call->b), protections[call->c & 3],
 	     (call->c & 8 ? MAP_PRIVATE : MAP_SHARED) | MAP_FIXED |
 		     (call->c & 0x10 ? MAP_POPULATE : 0),
-	     node ? mmap_nodes[call->a % SLOTS] : fd_of(BUFFER, call->a),
-	     node	      ? (off_t)mmap_offsets[call->a % SLOTS]
+	     node ? mmaps[call->a % SLOTS].node : fd_of(BUFFER, call->a),
+	     node	      ? (off_t)mmaps[call->a % SLOTS].offset
 	     : call->c & 0x20 ? (off_t)size_of(call->b >> 4 & 7)
 			      : 0);
 }

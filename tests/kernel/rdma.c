@@ -23,14 +23,17 @@ struct end {
 	int socket; /* to the process at the other end */
 };
 
-/* What the other process shall do with its memory and ours. */
+/* What the other process shall do with its memory and ours, and what came of it. */
 struct order {
+	bool connect;		   /* only that, anew */
 	enum ibv_wr_opcode opcode; /* IBV_WR_RDMA_WRITE_WITH_IMM or IBV_WR_RDMA_READ */
 	uint32_t key;
 	uint64_t address;
 	size_t size;
 	uint64_t seed; /* of the pattern that is written, or that must be read */
 };
+
+enum outcome { STUCK, WRONG, RIGHT };
 
 static bool end_open(struct end *end, int socket)
 {
@@ -76,9 +79,11 @@ static int gid_index(struct end *end, union ibv_gid *gid)
 	return -1;
 }
 
-/* Both processes call this. */
+/* Both processes call this, also when they were connected before. */
 static bool end_connect(struct end *end)
 {
+	struct ibv_qp_attr reset = { .qp_state = IBV_QPS_RESET };
+	struct ibv_wc stale;
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT,
 				    .port_num = 1,
 				    .qp_access_flags = WRITES,
@@ -95,8 +100,11 @@ static bool end_connect(struct end *end)
 	attr.ah_attr.grh.hop_limit = 1;
 	attr.ah_attr.is_global = 1;
 	attr.ah_attr.port_num = 1;
-	if (index < 0 ||
-	    ibv_modify_qp(end->qp, &attr,
+	if (index < 0 || ibv_modify_qp(end->qp, &reset, IBV_QP_STATE))
+		return false;
+	while (ibv_poll_cq(end->cq, 1, &stale) > 0)
+		;
+	if (ibv_modify_qp(end->qp, &attr,
 			  IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
 				  IBV_QP_ACCESS_FLAGS) ||
 	    write(end->socket, &end->qp->qp_num, 4) != 4 ||
@@ -115,18 +123,21 @@ static bool end_connect(struct end *end)
 				     IBV_QP_MAX_QP_RD_ATOMIC) == 0;
 }
 
-static bool end_completion(struct end *end, struct ibv_wc *wc)
+/* A packet that is lost on a busy machine is sent again after a second, up to seven times. */
+static enum outcome end_completion(struct end *end, struct ibv_wc *wc)
 {
-	/* A packet that is lost on a busy machine is sent again after a second. */
-	for (int tries = 0; tries < 100000; tries++, pause_ms(1))
-		if (ibv_poll_cq(end->cq, 1, wc))
-			return wc->status == IBV_WC_SUCCESS;
-	return false;
+	for (int tries = 0; tries < 10000; tries++, pause_ms(1))
+		if (ibv_poll_cq(end->cq, 1, wc)) {
+			if (wc->status == IBV_WC_RETRY_EXC_ERR)
+				return STUCK;
+			return wc->status == IBV_WC_SUCCESS ? RIGHT : WRONG;
+		}
+	return STUCK;
 }
 
 /* The other process: does what it is ordered to, and says whether it could. */
 
-static bool carry_out(struct end *end, const struct order *order, struct ibv_mr *mr)
+static enum outcome carry_out(struct end *end, const struct order *order, struct ibv_mr *mr)
 {
 	struct ibv_sge sge = { .addr = (uintptr_t)mr->addr,
 			       .length = order->size,
@@ -139,15 +150,20 @@ static bool carry_out(struct end *end, const struct order *order, struct ibv_mr 
 				  .wr.rdma.remote_addr = order->address,
 				  .wr.rdma.rkey = order->key };
 	struct ibv_send_wr *bad;
+	enum outcome outcome;
 	struct ibv_wc wc;
 
 	if (order->opcode == IBV_WR_RDMA_READ)
 		memset(mr->addr, 0xaa, mr->length);
 	else
 		fill(mr->addr, mr->length, order->seed);
-	return ibv_post_send(end->qp, &wr, &bad) == 0 && end_completion(end, &wc) &&
-	       (order->opcode != IBV_WR_RDMA_READ ||
-		is_filled(mr->addr, order->size, order->seed));
+	if (ibv_post_send(end->qp, &wr, &bad))
+		return WRONG;
+	outcome = end_completion(end, &wc);
+	if (outcome == RIGHT && order->opcode == IBV_WR_RDMA_READ &&
+	    !is_filled(mr->addr, order->size, order->seed))
+		return WRONG;
+	return outcome;
 }
 
 /* The largest buffer that is used here. */
@@ -169,49 +185,88 @@ static void other_process(const struct heap *heap, int socket)
 		_exit(1);
 	mr = ibv_reg_mr(end.pd, memory, size, IBV_ACCESS_LOCAL_WRITE);
 	while (mr && read(socket, &order, sizeof(order)) == sizeof(order)) {
-		bool done = carry_out(&end, &order, mr);
+		enum outcome outcome;
 
-		if (write(socket, &done, sizeof(done)) < 0)
+		if (order.connect)
+			outcome = end_connect(&end) ? RIGHT : WRONG;
+		else
+			outcome = carry_out(&end, &order, mr);
+		if (write(socket, &outcome, sizeof(outcome)) < 0)
 			break;
 	}
 	_exit(1); /* or killed by its parent: it does not tidy up */
 }
 
-static bool ordered(struct end *end, const struct order *order)
+static enum outcome ordered(struct end *end, const struct order *order)
 {
-	bool done = false;
+	enum outcome outcome = WRONG;
 
 	if (write(end->socket, order, sizeof(*order)) != sizeof(*order) ||
-	    read(end->socket, &done, sizeof(done)) != sizeof(done))
+	    (order->connect && !end_connect(end)) ||
+	    read(end->socket, &outcome, sizeof(outcome)) != sizeof(outcome))
 		bail("the other process has ended: %s", strerror(errno));
-	return done;
+	return outcome;
+}
+
+/*
+ * Linux 7.3's soft-RoCE may lose a packet and then stand still for ever. That says nothing of the
+ * memory: such a connection is made anew, and the order given again.
+ */
+static bool went_right(struct end *end, const struct order *order,
+		       enum outcome (*carry)(struct end *end, const struct order *order))
+{
+	enum outcome outcome = carry(end, order);
+
+	for (int tries = 0; tries < 3 && outcome == STUCK; tries++) {
+		diag("the connection stands still, and is made anew");
+		if (ordered(end, &(struct order){ .connect = true }) != RIGHT)
+			return false;
+		outcome = carry(end, order);
+	}
+	return outcome == RIGHT;
 }
 
 /* The other process reads the pattern SEED from the beginning of MR. */
 static bool is_read(struct end *end, const struct ibv_mr *mr, size_t size, uint64_t seed)
 {
-	return ordered(end, &(struct order){ .opcode = IBV_WR_RDMA_READ,
-					     .key = mr->rkey,
-					     .address = (uintptr_t)mr->addr,
-					     .size = size,
-					     .seed = seed });
+	return went_right(end,
+			  &(struct order){ .opcode = IBV_WR_RDMA_READ,
+					   .key = mr->rkey,
+					   .address = (uintptr_t)mr->addr,
+					   .size = size,
+					   .seed = seed },
+			  ordered);
+}
+
+static enum outcome write_ordered(struct end *end, const struct order *order)
+{
+	struct ibv_recv_wr *bad, wr = { 0 };
+	enum outcome outcome;
+	struct ibv_wc wc;
+
+	if (ibv_post_recv(end->qp, &wr, &bad))
+		return WRONG;
+	outcome = ordered(end, order);
+	if (outcome == RIGHT)
+		outcome = end_completion(end, &wc);
+	if (outcome == RIGHT &&
+	    (wc.opcode != IBV_WC_RECV_RDMA_WITH_IMM || wc.byte_len != order->size ||
+	     ntohl(wc.imm_data) != order->seed))
+		return WRONG;
+	return outcome;
 }
 
 /* The other process writes the pattern SEED into MR, and this one is told so. */
 static bool is_written(struct end *end, const struct ibv_mr *mr, size_t offset, size_t size,
 		       uint64_t seed)
 {
-	struct ibv_recv_wr *bad, wr = { 0 };
-	struct ibv_wc wc;
-
-	return ibv_post_recv(end->qp, &wr, &bad) == 0 &&
-	       ordered(end, &(struct order){ .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
-					     .key = mr->rkey,
-					     .address = (uintptr_t)mr->addr + offset,
-					     .size = size,
-					     .seed = seed }) &&
-	       end_completion(end, &wc) && wc.opcode == IBV_WC_RECV_RDMA_WITH_IMM &&
-	       wc.byte_len == size && ntohl(wc.imm_data) == seed;
+	return went_right(end,
+			  &(struct order){ .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+					   .key = mr->rkey,
+					   .address = (uintptr_t)mr->addr + offset,
+					   .size = size,
+					   .seed = seed },
+			  write_ordered);
 }
 
 /* This process: has the memory. */
