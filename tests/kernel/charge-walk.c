@@ -24,12 +24,13 @@ static const char *const cgroups[WALKERS] = { "zcbuf-a", "zcbuf-b" };
 static struct walker {
 	pid_t pid;
 	int orders; /* of which each is answered by the size, or 0 for what failed */
-	struct {
+	struct slot {
 		uint64_t size; /* 0: none */
+		uint64_t cost;
 		int payer;
 	} slots[SLOTS];
 	long long base; /* of its charge */
-	uint64_t paid;	/* the bytes of the living buffers that it allocated */
+	uint64_t paid;	/* for the living buffers that it allocated */
 } walkers[WALKERS];
 
 static struct heap heaps[16];
@@ -134,22 +135,36 @@ static uint64_t tell(int walker, struct order order)
 	return done;
 }
 
+/* The DMA API takes 2^n pages, whatever is asked for. */
+static uint64_t cost(const struct heap *heap, uint64_t size)
+{
+	uint64_t taken = PAGE;
+
+	if (heap->is.kind != ZCBUF_HEAP_COHERENT)
+		return size;
+	while (taken < size)
+		taken *= 2;
+	return taken;
+}
+
 /* One step; false if it failed that should not. */
 static bool step(void)
 {
 	int w = any(WALKERS), slot = any(SLOTS), to;
 	struct walker *walker = &walkers[w];
-	struct order order = { .slot = slot, .size = walker->slots[slot].size };
+	struct slot *at = &walker->slots[slot];
+	struct order order = { .slot = slot, .size = at->size };
 
 	if (!order.size) {
 		order.heap = any(heap_count);
 		/* mostly small ones, as most buffers are */
 		order.size = PAGE + any(any(4) ? 128 * 1024 : MiB);
 		order.verb = ALLOC;
-		walker->slots[slot].size = tell(w, order);
-		walker->slots[slot].payer = w;
-		walker->paid += walker->slots[slot].size;
-		return walker->slots[slot].size >= order.size;
+		at->size = tell(w, order);
+		at->cost = cost(&heaps[order.heap], at->size);
+		at->payer = w;
+		walker->paid += at->cost;
+		return at->size >= order.size;
 	}
 	switch (any(3)) {
 	case 0:
@@ -161,48 +176,28 @@ static bool step(void)
 		if (to == SLOTS)
 			return true;
 		order.verb = PASS;
-		walkers[!w].slots[to] = walker->slots[slot];
-		walker->slots[slot].size = 0;
+		walkers[!w].slots[to] = *at;
+		at->size = 0;
 		return tell(w, order) &&
 		       tell(!w, (struct order){ .verb = PASS, .slot = to });
 	default:
 		order.verb = FREE;
-		walkers[walker->slots[slot].payer].paid -= order.size;
-		walker->slots[slot].size = 0;
+		walkers[at->payer].paid -= at->cost;
+		at->size = 0;
 		return tell(w, order);
 	}
 }
 
-/*
- * Beside the buffers' pages there are slab, page tables, and what CPUs keep at hand of a charge: a
- * thousandth of what goes to and fro between two looks.
- */
-static bool right(int walker)
-{
-	long long is = charge(cgroups[walker]);
-	long long should = walkers[walker].base + walkers[walker].paid;
-
-	return llabs(is - should) <= 2 * (long long)MiB;
-}
-
-/* What the pools keep is paid for, too: they are emptied, also of what is just being zeroed. */
+/* What the pools keep is paid for, too: they are emptied. */
 static bool all_right(void)
 {
-	bool all = false;
+	bool right = true;
 
-	for (int tries = 0; tries < 50 && !all; tries++) {
-		pause_ms(tries ? 20 : 0);
-		for (int i = 0; i < heap_count; i++)
-			pool_drain(&heaps[i]);
-		all = true;
-		for (int w = 0; w < WALKERS; w++)
-			all &= right(w);
-	}
-	for (int w = 0; w < WALKERS && !all; w++)
-		diag("%s pays for %lld bytes, of buffers of %llu and %lld besides",
-		     cgroups[w], charge(cgroups[w]), (unsigned long long)walkers[w].paid,
-		     walkers[w].base);
-	return all;
+	for (int i = 0; i < heap_count; i++)
+		pool_drain(&heaps[i]);
+	for (int w = 0; w < WALKERS; w++)
+		right &= about(charge(cgroups[w]), walkers[w].base + walkers[w].paid);
+	return right;
 }
 
 int main(void)
@@ -220,6 +215,7 @@ int main(void)
 		/* what a walker has once and for all */
 		walkers[w].slots[0].size =
 			tell(w, (struct order){ .verb = ALLOC, .size = PAGE });
+		walkers[w].slots[0].cost = PAGE;
 		walkers[w].slots[0].payer = w;
 		walkers[w].base = charge(cgroups[w]) - PAGE;
 		walkers[w].paid = PAGE;
