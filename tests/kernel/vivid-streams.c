@@ -127,22 +127,29 @@ static void closed_while_streaming(const struct heap *heap)
 }
 
 /*
- * What goes out at vivid's HDMI output may come in at its HDMI input: the last one each. vivid
- * forgets a connection that is made anew while it still works on the end of the last one.
+ * What goes out at vivid's HDMI output may come in at its HDMI input: the last one each. On
+ * some kernels, work that vivid leaves behind at each change reads the control before it has
+ * its new value, and then takes it back: a connection may need a second time.
  */
 static bool connect_hdmi(bool on)
 {
 	struct video in = video_open("vivid", V4L2_BUF_TYPE_VIDEO_CAPTURE);
 	struct video out = video_open("vivid", V4L2_BUF_TYPE_VIDEO_OUTPUT);
+	const char *connected = "HDMI 000-0 Is Connected To";
+	int wanted = on ? 2 : 0;
 	bool done;
 
 	if (ioctl(in.fd, VIDIOC_S_INPUT, &(int){ 3 }) ||
 	    ioctl(out.fd, VIDIOC_S_OUTPUT, &(int){ 1 }))
 		bail("vivid has no HDMI: %s", strerror(errno));
-	done = video_control(&in, "HDMI 000-0 Is Connected To", on ? 2 : 0) ||
-	       video_control(&in, "Loop Video", on) ||
+	done = video_control(&in, "Loop Video", on) ||
 	       video_control(&out, "Loop Video", on);
-	pause_ms(300);
+	for (int tries = 0; tries < 10 && video_control(&in, connected, wanted); tries++) {
+		pause_ms(300);
+		done = video_control_is(&in, connected, wanted);
+		if (done)
+			break;
+	}
 	close(in.fd);
 	close(out.fd);
 	return done;

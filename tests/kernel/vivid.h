@@ -37,19 +37,34 @@ static inline struct video video_open(const char *driver, uint32_t type)
 	bail("no video node of %s: modprobe %s", driver, driver);
 }
 
-/* Set the control whose name is or begins with NAME. */
-static inline bool video_control(const struct video *video, const char *name, int value)
+/* The control whose name is or begins with NAME; its number is 0 when there is none. */
+static inline struct v4l2_control video_find_control(const struct video *video,
+						     const char *name)
 {
 	struct v4l2_queryctrl query = { .id = V4L2_CTRL_FLAG_NEXT_CTRL };
 
 	while (ioctl(video->fd, VIDIOC_QUERYCTRL, &query) == 0) {
-		struct v4l2_control control = { .id = query.id, .value = value };
-
 		if (!strncmp((char *)query.name, name, strlen(name)))
-			return ioctl(video->fd, VIDIOC_S_CTRL, &control) == 0;
+			return (struct v4l2_control){ .id = query.id };
 		query.id |= V4L2_CTRL_FLAG_NEXT_CTRL;
 	}
-	return false;
+	return (struct v4l2_control){ .id = 0 };
+}
+
+static inline bool video_control(const struct video *video, const char *name, int value)
+{
+	struct v4l2_control control = video_find_control(video, name);
+
+	control.value = value;
+	return control.id && ioctl(video->fd, VIDIOC_S_CTRL, &control) == 0;
+}
+
+static inline bool video_control_is(const struct video *video, const char *name, int value)
+{
+	struct v4l2_control control = video_find_control(video, name);
+
+	return control.id && ioctl(video->fd, VIDIOC_G_CTRL, &control) == 0 &&
+	       control.value == value;
 }
 
 /* Frames of WIDTH by HEIGHT pixels in FOURCC, or as near as the device can come. */
