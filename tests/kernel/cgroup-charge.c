@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A buffer is charged to the cgroup of who allocates it, from birth until its memory is freed;
- * whoever else holds it pays nothing. At the limit ALLOC fails and nobody is killed.
+ * whoever else holds it pays nothing. At the limit ALLOC fails and nobody is killed for it; who
+ * is killed for another one's memory leaves nothing behind.
  */
 #include "cgroup.h"
 
@@ -182,6 +183,69 @@ static void limit(const struct heap *heap)
 	ok(drop("zcbuf-a"), "%s: the cgroup can go", heap->name);
 }
 
+/* Until killed: as many buffers as can be had, none, as many as can be had… */
+static void take_again_and_again(const struct heap *heap)
+{
+	for (;;) {
+		struct some some = take(heap, SIZE);
+
+		for (int i = 0; i < some.count; i++)
+			close(some.fds[i]);
+	}
+}
+
+/* Until somebody is killed for it: another one, or when that was not enough, who eats. */
+static void eat(void)
+{
+	while (event("zcbuf-a", "oom_kill") == 0)
+		memset(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0),
+		       1, PAGE);
+}
+
+/* Before it can have much. It is the first to be killed there. */
+static void send_to_cgroup(pid_t child)
+{
+	char path[64], pid[16];
+
+	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", child);
+	snprintf(pid, sizeof(pid), "%d", child);
+	if (!write_file(path, "1000") || !write_file(in("zcbuf-a", "cgroup.procs"), pid))
+		bail("child %d cannot be sent to zcbuf-a: %s", child, strerror(errno));
+}
+
+static void killed_at_the_limit(const struct heap *heap)
+{
+	struct held before = held(heap);
+	bool killed = true, gone = true;
+
+	for (int round = 0; round < 3; round++) {
+		pid_t victim, eater;
+
+		make("zcbuf-a");
+		write_file(in("zcbuf-a", "memory.max"), "16777216");
+		victim = fork();
+		if (victim == 0) {
+			mlockall(MCL_CURRENT);
+			take_again_and_again(heap);
+		}
+		send_to_cgroup(victim);
+		eater = fork();
+		if (eater == 0) {
+			enter("zcbuf-a");
+			eat();
+			_exit(0);
+		}
+		killed = end_of(victim) == 128 + SIGKILL && killed;
+		end_of(eater);
+		gone = drop("zcbuf-a") && gone;
+	}
+	ok(killed, "%s: who allocates when their cgroup's memory ends is killed for it",
+	   heap->name);
+	ok(held_as(heap, before), "%s: and leaves no buffer", heap->name);
+	ok(gone, "%s: nor a charge that keeps the cgroup", heap->name);
+}
+
 static void test(const struct heap *heap)
 {
 	if (!heap_can(heap, ZCBUF_HEAP_CAP_CHARGED)) {
@@ -192,6 +256,7 @@ static void test(const struct heap *heap)
 	who_pays(heap);
 	outlives_its_cgroup(heap);
 	limit(heap);
+	killed_at_the_limit(heap);
 }
 
 int main(void)

@@ -278,6 +278,72 @@ static void again_and_again(void)
 	   slab, free);
 }
 
+/*
+ * Processes that open, ask, allocate, map and read sysfs, each at its own pace, while the module
+ * goes whenever none of them is looking.
+ */
+static void use_until_killed(int which)
+{
+	for (unsigned int i = which;; i++) {
+		const char *name = names[i % heaps];
+		struct zcbuf_ioc_heap about = { .index = i % heaps };
+		struct heap heap = { .name = name, .fd = heap_open(&heap, O_RDWR) };
+		int fd = heap.fd < 0 ? -1 : alloc(&heap, SIZE);
+		void *memory;
+
+		control_fd = open("/dev/zcbuf", O_RDWR | O_CLOEXEC);
+		ioctl(control_fd, ZCBUF_IOC_HEAPS, &about);
+		pool_number(&heap, which % 2 ? "limit" : "pool_bytes");
+		if (fd >= 0) {
+			memory = map(fd, SIZE);
+			if (memory == MAP_FAILED || !is_zero(memory, SIZE))
+				_exit(1);
+			memset(memory, 0xff, SIZE);
+			close(view(fd, 0, 0, 0));
+			munmap(memory, SIZE);
+			close(fd);
+		}
+		close(control_fd);
+		close(heap.fd);
+		pause_ms(which);
+	}
+}
+
+#define PROCESSES 3
+
+static void against_everything(void)
+{
+	int gone = 0, held = 0, strange = 0, alive = 0;
+	pid_t children[PROCESSES];
+
+	close(control_fd);
+	control_fd = -1;
+	for (int i = 0; i < PROCESSES; i++) {
+		children[i] = fork();
+		if (children[i] == 0)
+			use_until_killed(i + 1);
+	}
+	for (double start = seconds();
+	     (gone < 100 || !held) && !strange && seconds() - start < 60;) {
+		if (unload() == 0) {
+			gone++;
+			strange += load(parameters) != 0;
+		} else {
+			held++;
+			strange += errno != EWOULDBLOCK;
+		}
+	}
+	for (int i = 0; i < PROCESSES; i++) {
+		kill(children[i], SIGKILL);
+		alive += end_of(children[i]) == 128 + SIGKILL;
+	}
+	ok(gone && held && !strange,
+	   "it unloads and loads while processes come and go (%d times, %d refused)", gone,
+	   held);
+	ok(alive == PROCESSES, "who see only new memory, and what it refuses");
+	nothing_held("when they are gone");
+}
+
 /* Whatever happens, others need it. */
 static void load_at_least(void)
 {
@@ -299,5 +365,6 @@ int main(void)
 		open_attribute(names[i]);
 	}
 	again_and_again();
+	against_everything();
 	return done_testing();
 }
