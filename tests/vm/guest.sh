@@ -21,6 +21,8 @@ packages=(
 	# be a system
 	bash busybox-static ca-certificates dropbear-bin e2fsprogs iproute2 procps psmisc socat udev util-linux
 	acl libcap2-bin less mandoc xz-utils zstd
+	# be the machine of all that
+	qemu-system-x86
 	# look inside
 	gdb strace valgrind trace-cmd linux-perf
 	# real users of buffers

@@ -57,14 +57,14 @@ prepare() { # prepare [KERNEL]
 
 prepare_host() {
 	local missing=() packages=() entry
-	for entry in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap ssh:openssh-client flock:util-linux gpgv:gpgv \
+	for entry in mmdebstrap:mmdebstrap ssh:openssh-client flock:util-linux gpgv:gpgv \
 			/usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring; do
 		if [[ $entry == /* ]]; then [[ -e ${entry%%:*} ]]; else command -v "${entry%%:*}" > /dev/null; fi && continue
 		missing+=("${entry%%:*}") packages+=("${entry#*:}")
 	done
 	((${#missing[@]})) || return 0
 	command -v apt-get > /dev/null || die "needs these first, and can install them only on Debian and Ubuntu: ${missing[*]}"
-	say "installing ${packages[*]} (the virtual machine and what makes its system)"
+	say "installing ${packages[*]} (what makes the virtual machine's system, and speaks to it)"
 	local log=$cache/host-packages.log
 	with_log "$log" 'installing host packages' install_host_packages "${packages[@]}" ||
 		{ tail -n 30 "$log" >&2; die "apt-get could not install them; all it said: $log"; }
@@ -106,6 +106,10 @@ prepare_guest() {
 	mkdir -p "$cache" || die "cannot write $cache; set XDG_CACHE_HOME to a directory with 5 GB to spare"
 	have_guest 5000 'Debian trixie and its kernels, 3 GB, some 2 to 4 minutes' build
 	remove_old_guests
+	# The guest's root brings its QEMU, so that it is the same one everywhere. Its CPUs are threads, also when they
+	# are emulated, and race each other as real ones do.
+	qemu=("$guest/lib64/ld-linux-x86-64.so.2" --library-path "$guest/usr/lib/x86_64-linux-gnu"
+		"$guest/usr/bin/qemu-system-x86_64" -L "$guest/usr/share/qemu" -L "$guest/usr/share/seabios")
 }
 
 # The same root, and the kernel that looks for faults.
@@ -186,7 +190,7 @@ accelerator() {
 			say 'trying KVM, 10 s at most'
 			local version console
 			version=$(version_of "$default_kernel")
-			console=$(timeout -k 1 10 qemu-system-x86_64 -nodefaults -no-user-config -M q35 -accel kvm -cpu max,la57=off \
+			console=$(timeout -k 1 10 "${qemu[@]}" -nodefaults -no-user-config -M q35 -accel kvm -cpu max,la57=off \
 				-smp 2 -m 512M -display none -serial stdio -no-reboot -kernel "$guest/boot/vmlinuz-$version" \
 				-initrd "$guest/boot/initrd-$version" -append 'console=ttyS0 panic=-1 only-boot' 2>&1 < /dev/null) || true
 			if [[ $console == *'the kernel runs'* ]]; then
@@ -201,10 +205,7 @@ accelerator() {
 		accel=(-accel kvm)
 		accel_text='KVM'
 	else
-		# Before 8.1 a threaded TCG can miss that another CPU has patched code, and the kernel dies of a stale int3.
-		local thread=multi
-		[[ $(printf '%s\n' 8.1 "$(qemu-system-x86_64 --version | grep -oEm1 '[0-9]+\.[0-9]+')" | sort -V | head -n 1) == 8.1 ]] || thread=single
-		accel=(-accel "tcg,thread=$thread")
+		accel=(-accel tcg,thread=multi)
 		accel_text="emulation ($kvm)"
 	fi
 }
@@ -299,7 +300,7 @@ write_qemu() {
 	[[ ${kernel%+*} != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
 	local share=security_model=none,multidevs=remap
 	# shellcheck disable=SC2054 # the commas are QEMU's
-	local qemu=(qemu-system-x86_64 -nodefaults -no-user-config -M q35 "${machine[@]}" -m "$size"
+	local command=("${qemu[@]}" -nodefaults -no-user-config -M q35 "${machine[@]}" -m "$size"
 		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
 		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 drm_kms_helper.fbdev_emulation=0 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
 		-display none -vga "$vga" -serial file:console.log -pidfile pid
@@ -316,7 +317,7 @@ write_qemu() {
 		-virtfs "local,path=${checkout//,/,,},mount_tag=checkout,readonly=on,$share"
 		-virtfs "local,path=${out//,/,,},mount_tag=out,$share")
 	printf 'cd %q && TMPDIR=%q exec' "$dir" "$dir"
-	printf ' %q' "${qemu[@]}"
+	printf ' %q' "${command[@]}"
 	printf ' 2> qemu.log\n'
 }
 
