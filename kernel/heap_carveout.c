@@ -30,7 +30,8 @@
 
 static char *carveout[8];
 static unsigned int nr_carveouts;
-module_param_array(carveout, charp, &nr_carveouts, 0444);
+/* Physical addresses are root's to see. */
+module_param_array(carveout, charp, &nr_carveouts, 0400);
 MODULE_PARM_DESC(carveout,
 		 "NAME:SIZE@ADDRESS[:wc] for reserved RAM, NAME:BAR@DOMAIN:BUS:DEVICE.FUNCTION[:wc] for a PCI BAR, comma-separated; uncached unless :wc");
 
