@@ -295,7 +295,8 @@ write_qemu() {
 	# RAM for carveouts, see init; fresh pages are as they were, so that what we fail to clear is seen
 	local memory='memmap=16M$0x60000000 iomem=relaxed init_on_alloc=0'
 	case $kernel in
-	*+cma) memory+=' cma=64M' ;; # physically contiguous memory is set aside
+	*+cma) # physically contiguous memory is set aside, and there is room for a buffer of 4 GiB
+		memory+=' cma=64M' size=6G ;;
 	*+bounce) memory+=' swiotlb=force' ;; # devices reach bounce buffers only
 	# the clock counts instructions, a nanosecond each; string instructions would count once for each byte
 	*+icount) machine=(-accel tcg -icount 'shift=0,sleep=off' -cpu 'max,la57=off,erms=off,fsrm=off' -smp 1) ;;
