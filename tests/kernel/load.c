@@ -51,7 +51,7 @@ static void many_buffers(const struct heap *heap)
 	}
 	ok(count == BUFFERS && heap_now(heap).used_buffers == before.buffers + BUFFERS,
 	   "%s: %d buffers live at once", heap->name, count);
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; i < count; i += 7) {
 		int *memory = must_map(fds[i], PAGE);
 
 		wrong += *memory != i;
@@ -155,11 +155,10 @@ static void test(const struct heap *heap)
 	bool room = number_in("/proc/meminfo", "MemAvailable") * 1024ULL > big + 512 * MiB;
 
 	many_processes(heap);
-	/* For the others each of these is the same code. */
-	if (heap->is.index == 0)
-		many_buffers(heap);
-	if (heap->is.kind != ZCBUF_HEAP_SYSTEM)
+	/* It would be the same code for the others, and takes its time. */
+	if (heap->is.index != 0)
 		return;
+	many_buffers(heap);
 	if (room)
 		large_buffer(heap);
 	else
