@@ -29,8 +29,10 @@ packages=(
 	gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
 	gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-gl gstreamer1.0-x libdrm-tests v4l-utils weston
 	rdma-core ibverbs-utils netpbm pipewire gstreamer1.0-pipewire
-	# EGL, and a shell to complete in
-	libgl1-mesa-dri libegl-dev libgles-dev libgbm-dev bash-completion jq file
+	# EGL
+	libgl1-mesa-dri libegl-dev libgles-dev libgbm-dev jq file
+	# a reader of man pages, and shells to complete in
+	man-db bash-completion fish zsh
 )
 
 # Modules that no virtual machine of ours can use: most of the bytes, and most of depmod's time.
