@@ -21,6 +21,8 @@ static const char help[] =
 	"descriptor if that\n"
 	"is a buffer, else for a process.\n"
 	"\n"
+	"  --json    print JSON\n"
+	"\n"
 	"  INODE     the same for one dma-buf in every process\n"
 	"  EXPORTER  who made it: zcbuf, another dma-heap, a driver, or memfd\n"
 	"  HEAP      zcbuf's heap that the memory is from\n"

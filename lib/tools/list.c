@@ -13,6 +13,8 @@ static const char help[] =
 	"\n"
 	"Shows the heaps of this machine, in the order in which they are tried.\n"
 	"\n"
+	"  --json    print JSON\n"
+	"\n"
 	"  NAME      what 'zcbuf alloc --heap' and zcbuf_heap_open() take\n"
 	"  BACKEND   who makes the memory: the module zcbuf, another dma-heap, "
 	"udmabuf, memfd\n"
