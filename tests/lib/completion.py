@@ -61,9 +61,9 @@ class Shell:
         self.home.cleanup()
 
     def type(self, keys):
-        """What 'tell' is then given; nothing if it is not called in a minute."""
+        """What 'tell' is then given; which may take long: zsh reads a thousand files when it starts."""
         os.write(self.terminal, keys.encode())
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not os.path.exists(self.said):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.command[0]} does not answer to {keys!r}")
