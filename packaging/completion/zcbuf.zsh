@@ -20,5 +20,5 @@ elif [[ $PREFIX == -* ]]; then
 elif [[ $command == bench ]]; then
 	compadd anonymous ${${(f)"$($zcbuf list)"}[2,-1]%% *}
 elif [[ $command == info ]]; then
-	_pids
+	compadd -- /proc/<->(/:t)
 fi
