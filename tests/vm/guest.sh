@@ -3,6 +3,7 @@
 #
 #   guest.sh build DIR        make DIR (as root)
 #   guest.sh debug BASE DIR   make DIR: BASE, and a kernel that looks for faults
+#   guest.sh arm64 BASE DIR   make DIR: BASE, a cross compiler, and in DIR/arm64 a guest for it to compile for
 #
 # mmdebstrap calls it back as 'guest.sh kernels DIR' and 'guest.sh finish DIR'.
 set -euo pipefail
@@ -33,6 +34,14 @@ packages=(
 	libgl1-mesa-dri libegl-dev libgles-dev libgbm-dev jq file
 	# a reader of man pages, and shells to complete in
 	man-db bash-completion fish zsh
+)
+
+# The smaller guest of arm64: what the tests of the module and the library need. Those that compile are not for it.
+arm64_packages=(
+	bash busybox-static coreutils dash diffutils dropbear-bin findutils grep gzip hostname iproute2 kmod libc-bin login mawk mount
+	procps python3-minimal sed socat tar util-linux
+	acl gdb libcap2-bin libc6-dbg rdma-core valgrind
+	libasan8 libtsan2 libubsan1 libdrm-dev libibverbs-dev liburing-dev libc6-dev
 )
 
 # Modules that no virtual machine of ours can use: most of the bytes, and most of depmod's time.
@@ -77,7 +86,7 @@ in_root() { chroot "$root" env HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninte
 # The kernels are unpacked, not installed: 6.1 comes from bookworm, which must add nothing else to the
 # guest, and none needs the initramfs-tools and hooks that their packages depend on.
 kernels() {
-	root=$1
+	root=$1 system=$root arch=amd64
 	cat > "$root/etc/apt/sources.list.d/kernels.list" <<-LIST
 		deb $mirror trixie-backports main
 		deb $mirror bookworm main
@@ -103,60 +112,97 @@ unpack_source() {
 	rm "$root"/tmp/linux-source-*.deb
 }
 
-# add_kernel NAME ABI-PATTERN [PACKAGE]: the newest one that has headers
+# add_kernel NAME ABI-PATTERN [PACKAGE]: the newest one of $arch that has headers. Those are for $root, where modules are
+# compiled, the kernel is for $system.
 add_kernel() {
 	local name=$1 pattern=$2 abi version debs
-	abi=$(sed -nE "s/^linux-headers-($pattern)-amd64\$/\1/p" "$root/tmp/names" | tail -n 1)
+	abi=$(sed -nE "s/^linux-headers-($pattern)-$arch\$/\1/p" "$root/tmp/names" | tail -n 1)
 	[[ $abi ]] || { echo "$mirror has no kernel $name for Debian any more: tests/vm/guest.sh has to learn a newer one" >&2; exit 1; }
-	version=$abi-amd64
+	version=$abi-$arch
 	echo "Kernel $name is $version"
 	mapfile -t debs < <(printf '%s\n' linux-{image,modules,binary,base,headers}-"$version" \
 		"linux-headers-$abi-common" "linux-kbuild-$abi" "${@:3}" | grep -xFf "$root/tmp/names")
 	mkdir -p "$root/tmp/debs"
 	in_root sh -c 'cd /tmp/debs && apt-get -q download "$@"' sh "${debs[@]}"
-	local deb
+	local deb to
 	for deb in "$root"/tmp/debs/*.deb; do
+		to=$system
+		[[ ${deb##*/} == linux-@(image|modules|binary|base)-* ]] || to=$root
 		dpkg-deb --fsys-tarfile "$deb" |
-			tar -x -C "$root" --keep-directory-symlink "${unused_modules[@]/#/--exclude=*/$version/kernel/}" \
-				--exclude='./usr/share/doc' --exclude='./usr/share/lintian'
+			tar -x -C "$to" --keep-directory-symlink "${unused_modules[@]/#/--exclude=*/$version/kernel/}" \
+				--exclude='./usr/share/doc' --exclude='./usr/share/lintian' --exclude='*.dtb'
 	done
 	rm -r "$root/tmp/debs"
-	[[ -e $root/boot/vmlinuz-$version ]] || ln "$root/usr/lib/modules/$version/vmlinuz" "$root/boot/vmlinuz-$version"
+	[[ -e $system/boot/vmlinuz-$version ]] || ln "$system/usr/lib/modules/$version/vmlinuz" "$system/boot/vmlinuz-$version"
 	# unpacking them again and again would take the emulated machine seconds at each start
-	in_root find "/usr/lib/modules/$version" -name '*.ko.xz' -exec xz -d {} +
-	in_root depmod "$version"
+	in_root find "${system#"$root"}/usr/lib/modules/$version" -name '*.ko.xz' -exec xz -d {} +
+	in_root depmod -b "${system#"$root"}/" "$version"
 	add_initrd "$version"
-	echo "$name $version" >> "$root/boot/kernels"
+	echo "$name $version" >> "$system/boot/kernels"
 }
 
 # Just enough to find the real root: static busybox, the modules for it, unpacked, and a script.
 add_initrd() {
 	local version=$1 dir=$root/tmp/initrd module
 	mkdir -p "$dir"/{bin,modules,proc,sys,dev,lower,project,rw,root}
-	cp "$root/bin/busybox" "$dir/bin/"
+	cp "$system/bin/busybox" "$dir/bin/"
 	cp "${0%/*}/initrd-init" "$dir/init"
 	: > "$dir/modules/order"
-	for module in $(in_root modprobe -S "$version" -a --show-depends virtio_pci 9pnet_virtio 9p overlay |
+	for module in $(in_root modprobe -d "${system#"$root"}/" -S "$version" -a --show-depends virtio_pci 9pnet_virtio 9p overlay |
 			awk '$1 == "insmod" && !seen[$2]++ { print $2 }'); do
 		cp -t "$dir/modules" "$root$module"
 		echo "${module##*/}" >> "$dir/modules/order"
 	done
-	(cd "$dir" && find . | "$root/bin/busybox" cpio -o -H newc) | gzip -1 > "$root/boot/initrd-$version"
+	(cd "$dir" && find . | "$root/bin/busybox" cpio -o -H newc) | gzip -1 > "$system/boot/initrd-$version"
 	rm -r "$dir"
+}
+
+# share BASE [ARCH]: $root becomes BASE, whose files it shares, and apt can be used in it, for packages of ARCH, too
+share() {
+	local options
+	cp -al "$1" "$root"
+	mapfile -t options < <(proxy_options)
+	printf '%s;\n' "${options[@]#--aptopt=}" > "$root/etc/apt/apt.conf.d/proxy"
+	[[ ! ${2-} ]] || in_root dpkg --add-architecture "$2"
+	in_root apt-get -q update
+}
+
+no_lists() { rm -r "$root"/var/lib/apt/lists/* "$root/etc/apt/apt.conf.d/proxy"; }
+
+# A guest of another architecture. None of its programs can run here, so its packages are only unpacked, and what their
+# scripts would have done is what BASE has, too.
+arm64() {
+	local base=$1 options include
+	root=$2 system=$root/arm64 arch=arm64
+	share "$base" $arch
+	in_root apt-get -q -y --no-install-recommends install gcc-aarch64-linux-gnu device-tree-compiler
+	mapfile -t options < <(proxy_options)
+	include=$(IFS=,; printf %s "${arm64_packages[*]}")
+	mmdebstrap --mode=root --format=directory --variant=extract --architectures=$arch --include="$include" "${options[@]}" \
+		--aptopt='Acquire::Languages "none"' --aptopt='Acquire::Retries "3"' --aptopt='APT::Sandbox::User "root"' \
+		trixie "$system" \
+		"deb $mirror trixie main" "deb $mirror trixie-updates main" "deb $security trixie-security main"
+	rm -r "$system"/usr/share/{doc,info,locale,man}
+	cp -a -t "$system/etc" "$root"/etc/{dropbear,fstab,group,hostname,hosts,passwd,shadow,shells}
+	ln -s mawk "$system/usr/bin/awk"
+	in_root apt-cache pkgnames linux- | sort -V > "$root/tmp/names"
+	add_kernel 6.12 '6\.12\.[0-9]+\+deb13'
+	rm "$root/tmp/names"
+	ln -t "$system/boot" "$root/boot/scratch.img"
+	mkdir -p "$system"/{mnt/scratch,usr/local/bin}
+	readable "$system"
+	no_lists
 }
 
 # What add_kernel does with a kernel of Debian's, from its source. DIR shares BASE's files.
 debug() {
-	local base=$1 tree=/usr/src/linux-debug options refused version
-	root=$2
-	cp -al "$base" "$root"
+	local base=$1 tree=/usr/src/linux-debug refused version
+	root=$2 system=$root
+	share "$base"
 	mount -t proc proc "$root/proc"
-	mapfile -t options < <(proxy_options)
-	printf '%s;\n' "${options[@]#--aptopt=}" > "$root/etc/apt/apt.conf.d/proxy"
-	in_root apt-get -q update
 	in_root apt-get -q -y --no-install-recommends install bc bison flex libelf-dev
 	unpack_source "$tree" 1
-	rm -r "$root"/var/lib/apt/lists/* "$root/etc/apt/apt.conf.d/proxy"
+	no_lists
 
 	cp "${0%/*}/debug.config" "$root$tree/"
 	in_root make -C "$tree" tinyconfig
@@ -179,6 +225,9 @@ debug() {
 	umount "$root/proc"
 }
 
+# A user's QEMU has to read all of it.
+readable() { find "$1" -xdev \( -type d ! -perm -005 -o -type f ! -perm -004 \) -exec chmod o+rX {} +; }
+
 finish() {
 	root=$1
 	# The wire to the guest is private to its QEMU: no password needed.
@@ -191,8 +240,7 @@ finish() {
 	: > "$root/etc/fstab"
 	mkdir -p "$root/mnt/scratch"
 	in_root mke2fs -q -t ext4 /boot/scratch.img 2G
-	# A user's QEMU has to read all of it.
-	find "$root" -xdev \( -type d ! -perm -005 -o -type f ! -perm -004 \) -exec chmod o+rX {} +
+	readable "$root"
 	rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
 }
 
