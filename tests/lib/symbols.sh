@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The library exports what its headers declare, no more and no less, in a version of its own.
 set -u
+command -v cc > /dev/null || { echo '1..0 # SKIP no compiler in this guest'; exit; }
 count=0 failed=0
 is_empty() { # LINES NAME: TAP; each line is one that should not be there
 	count=$((count + 1))
