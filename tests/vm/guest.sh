@@ -175,7 +175,7 @@ arm64() {
 	local base=$1 options include
 	root=$2 system=$root/arm64 arch=arm64
 	share "$base" $arch
-	in_root apt-get -q -y --no-install-recommends install gcc-aarch64-linux-gnu device-tree-compiler
+	in_root apt-get -q -y --no-install-recommends install gcc-aarch64-linux-gnu device-tree-compiler qemu-system-arm
 	mapfile -t options < <(proxy_options)
 	include=$(IFS=,; printf %s "${arm64_packages[*]}")
 	mmdebstrap --mode=root --format=directory --variant=extract --architectures=$arch --include="$include" "${options[@]}" \

@@ -3,6 +3,7 @@
 
 # What stands behind a + is how the machine differs from a plain one, see write_qemu.
 kernels=(7.3 6.12 6.1 7.3+cma 7.3+bounce)
+cross_kernels=(6.12+arm64) # for -k only
 debug_kernels=(debug debug+bounce)
 bench_kernels=(6.1+icount 6.12+icount 6.12 7.3+icount 7.3)
 default_kernel=7.3
@@ -42,8 +43,8 @@ leave_nothing_behind() {
 	trap 'exit 129' HUP
 }
 
-# Everything that ./run needs before it can run something, on KERNEL if that is not one of Debian's.
-prepare() { # prepare [KERNEL]
+# Everything that ./run needs before it can run something, on the KERNELS if that is more than the usual guest.
+prepare() { # prepare [KERNELS…]
 	leave_nothing_behind
 	if ((EUID != 0)); then
 		command -v sudo > /dev/null || die 'needs root, to chroot into the guest'"'"'s system: install sudo or run this as root'
@@ -52,7 +53,17 @@ prepare() { # prepare [KERNEL]
 	prepare_host
 	prepare_guest
 	[[ ${1-} != debug* ]] || prepare_debug_guest
-	build
+	build "$guest"
+	[[ " $* " != *+arm64\ * ]] || prepare_arm64
+}
+
+prepare_arm64() {
+	prepare_arm64_guest
+	build "$arm64_guest" arm64
+	# The device tree that QEMU makes, and what we add to it. What dtc warns of is QEMU's.
+	"${arm64_machine[@]}" -M "dumpdtb=$out/arm64.dtb" 2> "$out/arm64.dtb.log"
+	in_root "$arm64_guest" sh -c '{ dtc -I dtb out/arm64.dtb && cat tests/vm/arm64.dts; } | dtc > out/arm64.new' 2>> "$out/arm64.dtb.log"
+	mv "$out/arm64.new" "$out/arm64.dtb"
 }
 
 prepare_host() {
@@ -118,6 +129,18 @@ prepare_debug_guest() {
 	have_guest 4000 'the debug kernel, from its source, some 15 to 40 minutes' debug "$base"
 }
 
+# What compiles for arm64, and in its directory arm64 the guest that it compiles for.
+prepare_arm64_guest() {
+	local base=$guest guest
+	guest=$cache/guest-$(key_of guest.sh initrd-init)-arm64
+	have_guest 2000 'a cross compiler, QEMU and Debian for arm64, 1 GB, a minute' arm64 "$base"
+	arm64_guest=$guest
+	# pauth-impdef: emulating how ARM signs pointers is slow
+	local own_qemu=("${qemu[@]/#"$base"/"$guest"}")
+	arm64_machine=("${own_qemu[@]/system-x86_64/system-aarch64}" -nodefaults -no-user-config -M virt
+		-accel 'tcg,thread=multi' -cpu 'max,pauth-impdef=on' -smp 2 -m 3G)
+}
+
 key_of() { (cd "$vm" && cat "$@") | sha256sum | cut -c 1-16; }
 
 # have_guest MEGABYTES WHAT COMMAND…: $guest is there, or guest.sh COMMAND makes it
@@ -157,24 +180,32 @@ remove_old_guests() {
 	done < <(find "$cache" -maxdepth 1 -name 'guest-*.lock' -mmin +1440)
 }
 
-version_of() { awk -v name="${1%+*}" '$1 == name { print $2 }' "$guest/boot/kernels"; }
+root_of() {
+	case $1 in
+	*+arm64) echo "$arm64_guest/arm64" ;;
+	*) echo "$guest" ;;
+	esac
+}
 
-in_guest_root() { as_root "$vm/chroot.sh" "$guest" "$checkout" "$(id -u):$(id -g)" "$@"; }
+version_of() { awk -v name="${1%+*}" '$1 == name { print $2 }' "$(root_of "$1")/boot/kernels"; }
 
-# Compiles in the guest's root, natively. out/root is what the guest sees on top of its own root.
-build() {
+in_root() { as_root "$vm/chroot.sh" "$1" "$checkout" "$(id -u):$(id -g)" "${@:2}"; }
+in_guest_root() { in_root "$guest" "$@"; }
+
+# Compiles in the root GUEST, natively. out/root, or out/root-ARCH, is what the guest sees on top of its own root.
+build() { # build GUEST [ARCH]
 	local start=$SECONDS
 	[[ $checkout != *[[:space:]:]* ]] || die "cannot build in '$checkout': the kernel's make wants a path without spaces and colons"
-	mkdir -p "$out/root"
+	mkdir -p "$out/root${2+-$2}"
 	[[ -e $checkout/meson.build ]] || return 0
 	exec {lock}> "$out/build.lock"
 	flock "$lock"
-	with_log "$out/build.log" building in_guest_root "$vm/build.sh" "$guest" || {
+	with_log "$out/build.log" "building${2+ for $2}" in_root "$1" "$vm/build.sh" "$@" || {
 		# what succeeded before the first failure is of no interest
 		sed -n '/FAILED:\|ERROR\|[Ee]rror:/,$p' "$out/build.log" >&2
 		die "the build failed; all its output: $out/build.log"
 	}
-	((SECONDS - start < 5)) || say "built in $((SECONDS - start)) s"
+	((SECONDS - start < 5)) || say "built${2+ for $2} in $((SECONDS - start)) s"
 	exec {lock}>&-
 }
 
@@ -219,14 +250,15 @@ announce() {
 # The wire is a virtio-serial port that speaks SSH: QEMU is the ProxyCommand and its standard streams are the
 # port. So streams stay apart and binary-clean, terminals work, and no network or host port is involved.
 run_in_vm() {
-	local kernel=$1 remote status=0
+	local kernel=$1 remote status=0 arch
+	[[ $kernel != *+arm64 ]] || arch=arm64
 	shift
 	accelerator
 	remove_dead_vms
 	rm -f "$out/vm/$kernel.console.log"
 	vm_dir=$out/vm/$kernel.$BASHPID
 	mkdir -p "$vm_dir"
-	cp -al "$out/root" "$vm_dir/root" # the next build must not change it under a running guest
+	cp -al "$out/root${arch+-$arch}" "$vm_dir/root" # the next build must not change it under a running guest
 	write_qemu "$kernel" "$vm_dir" > "$vm_dir/qemu"
 	# The status comes back by way of out/, too: of a 255 alone nobody could say whether it is the command's or the
 	# wire's. The shell's own remarks ('Segmentation fault') are not the command's output. What the command leaves
@@ -284,33 +316,39 @@ remove_dead_vms() {
 }
 
 write_qemu() {
-	local kernel=$1 dir=$2 version vga=std size=3G how=$accel
+	local kernel=$1 dir=$2 root version vga=std size=3G how=$accel machine
 	# CPUs that are emulated by threads race each other as real ones do. Those that share one change places every
 	# 100 ms, and leave a small host its other CPU for another machine.
 	[[ $accel != tcg ]] || case $kernel in
 	*+cma | debug*) how+=,thread=multi ;;
 	*) how+=,thread=single ;;
 	esac
-	local machine=(-accel "$how" -cpu 'max,la57=off' -smp 2)
+	local cpus=(-accel "$how" -cpu 'max,la57=off' -smp 2)
 	# RAM for carveouts, see init; fresh pages are as they were, so that what we fail to clear is seen
-	local memory='memmap=16M$0x60000000 iomem=relaxed init_on_alloc=0'
+	local memory='iomem=relaxed init_on_alloc=0' reserved='memmap=16M$0x60000000' console='ttyS0 tsc=reliable no_timer_check'
 	case $kernel in
 	*+cma) # physically contiguous memory is set aside, and there is room for a buffer of 4 GiB
 		memory+=' cma=64M' size=6G ;;
 	*+bounce) memory+=' swiotlb=force' ;; # devices reach bounce buffers only
 	# the clock counts instructions, a nanosecond each; string instructions would count once for each byte
-	*+icount) machine=(-accel tcg -icount 'shift=0,sleep=off' -cpu 'max,la57=off,erms=off,fsrm=off' -smp 1) ;;
+	*+icount) cpus=(-accel tcg -icount 'shift=0,sleep=off' -cpu 'max,la57=off,erms=off,fsrm=off' -smp 1) ;;
 	esac
 	# what it knows of each byte takes memory, and what it warns of is a fault
 	[[ $kernel != debug* ]] || { size=5G; memory+=' panic_on_warn=1'; }
-	version=$(version_of "$kernel")
+	root=$(root_of "$kernel") version=$(version_of "$kernel")
 	[[ ${kernel%+*} != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
+	machine=("${qemu[@]}" -nodefaults -no-user-config -M q35 "${cpus[@]}" -m "$size" -vga "$vga")
+	case $kernel in
+	*+arm64)
+		machine=("${arm64_machine[@]}" -dtb "$out/arm64.dtb" -device "$vga-vga")
+		console=ttyAMA0 reserved=''
+		;;
+	esac
 	local share=security_model=none,multidevs=remap
 	# shellcheck disable=SC2054 # the commas are QEMU's
-	local command=("${qemu[@]}" -nodefaults -no-user-config -M q35 "${machine[@]}" -m "$size"
-		-kernel "$guest/boot/vmlinuz-$version" -initrd "$guest/boot/initrd-$version"
-		-append "console=ttyS0 tsc=reliable no_timer_check log_buf_len=4M oops=panic panic=-1 drm_kms_helper.fbdev_emulation=0 $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
-		-display none -vga "$vga" -serial file:console.log -pidfile pid
+	local command=("${machine[@]}" -kernel "$root/boot/vmlinuz-$version" -initrd "$root/boot/initrd-$version"
+		-append "console=$console log_buf_len=4M oops=panic panic=-1 drm_kms_helper.fbdev_emulation=0 $reserved $memory checkout=$(printf %s "$checkout" | base64 -w 0)" -no-reboot
+		-display none -serial file:console.log -pidfile pid
 		-device virtio-serial-pci -chardev stdio,id=wire,signal=off -device 'virtserialport,chardev=wire,name=wire'
 		# the guest may ask QEMU for a picture of its screen: the monitor is a port of the guest
 		-chardev 'socket,id=monitor,path=monitor,server=on,wait=off' -mon 'chardev=monitor,mode=control'
@@ -318,8 +356,8 @@ write_qemu() {
 		# a device whose memory is a file here
 		-object memory-backend-file,id=ivshmem,share=on,mem-path=ivshmem,size=16M
 		-device ivshmem-plain,memdev=ivshmem,addr=0x10
-		-drive "file=${guest//,/,,}/boot/scratch.img,if=virtio,format=raw,cache=unsafe,snapshot=on"
-		-virtfs "local,path=${guest//,/,,},mount_tag=root,readonly=on,$share"
+		-drive "file=${root//,/,,}/boot/scratch.img,if=virtio,format=raw,cache=unsafe,snapshot=on"
+		-virtfs "local,path=${root//,/,,},mount_tag=root,readonly=on,$share"
 		-virtfs "local,path=root,mount_tag=project,readonly=on,$share"
 		-virtfs "local,path=${checkout//,/,,},mount_tag=checkout,readonly=on,$share"
 		-virtfs "local,path=${out//,/,,},mount_tag=out,$share")
