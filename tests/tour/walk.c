@@ -251,12 +251,12 @@ static void walk_device(int importer, int fd)
 
 /*
  * A device that reaches 4 GiB. Whether memory lies above is the machine's choice: try until
- * it does, but carveouts lie where they lie.
+ * it does. Carveouts lie where they lie, and are never bounced: any device that reaches them.
  */
 static void walk_bouncing_device(const struct heap *heap, int importer)
 {
 	bool pages = heap->is.kind != ZCBUF_HEAP_CARVEOUT;
-	uint32_t flags = pages ? 0 : ZCBUF_IMPORTER_PEER_TO_PEER;
+	uint32_t flags = pages ? 0 : ZCBUF_IMPORTER_PEER_TO_PEER, bits = pages ? 32 : 64;
 	int fds[64], tries = pages ? 64 : 1, n = 0;
 	const struct zcbuf_importer_map both = {
 		.direction = ZCBUF_IMPORTER_BIDIRECTIONAL,
@@ -266,7 +266,7 @@ static void walk_bouncing_device(const struct heap *heap, int importer)
 	do {
 		map = both;
 		fds[n] = must_alloc(heap, SIZE);
-		attach_and_map(importer, fds[n++], 32, flags, &map);
+		attach_and_map(importer, fds[n++], bits, flags, &map);
 		if (map.bounced || n == tries)
 			break;
 		unmap_and_detach(importer);
