@@ -34,6 +34,10 @@ packages=(
 	libgl1-mesa-dri libegl-dev libgles-dev libgbm-dev jq file
 	# a reader of man pages, and shells to complete in
 	man-db bash-completion fish zsh
+	# packages, and what watches the library's ABI
+	abigail-tools debhelper dkms lintian
+	# other people's programs and languages
+	libavutil-dev libpipewire-0.3-dev libwayland-dev wayland-protocols rustc
 )
 
 # The smaller guest of arm64: what the tests of the module and the library need. Those that compile are not for it.
