@@ -3,12 +3,13 @@
  * The parameters of the module: which heaps, and which carveouts. What cannot be had is
  * refused with its reason in the kernel's log, and leaves nothing behind.
  *
- * The machine has RAM reserved from 0x60000000 to 0x61000000 and QEMU's ivshmem at
- * 0000:00:10.0, whose BAR 2 is memory and whose BAR 0 is a page's part of registers.
+ * The machine has QEMU's ivshmem at 0000:00:10.0, whose BAR 2 is memory and whose BAR 0 is a
+ * page's part of registers; and RAM reserved from 0x60000000 to 0x61000000, which a device
+ * tree, where there is one, describes as two carveouts.
  */
 #include "module.h"
 
-static int log_fd;
+static int log_fd, from_tree;
 
 /* What the kernel has said since it was last asked. */
 static const char *said(void)
@@ -79,12 +80,14 @@ static int heaps(void)
 
 static void chosen(void)
 {
-	ok(load("") == 0 && heaps() == 5, "without parameters it offers every heap");
-	ok(unload() == 0 && load("heaps=contig,system") == 0 && heaps() == 2 &&
+	ok(load("") == 0 && heaps() == 5 + from_tree,
+	   "without parameters it offers every heap");
+	ok(unload() == 0 && load("heaps=contig,system") == 0 && heaps() == 2 + from_tree &&
 		   has("zcbuf-system") && has("zcbuf-contig"),
 	   "it offers the heaps that are chosen, and no other");
-	ok(unload() == 0 && load("heaps=vmalloc carveout=a:1M@0x60000000") == 0 &&
-		   heaps() == 2 && has("zcbuf-vmalloc") && has("zcbuf-carveout-a"),
+	ok(unload() == 0 && load("heaps=vmalloc carveout=a:2@0000:00:10.0") == 0 &&
+		   heaps() == 2 + from_tree && has("zcbuf-vmalloc") &&
+		   has("zcbuf-carveout-a"),
 	   "and carveouts beside them");
 	unload();
 	refused("heaps=system,sistem", EINVAL,
@@ -119,10 +122,10 @@ static void syntax(void)
 			 wrong[i]);
 		refused(parameters, EINVAL, reason);
 	}
-	refused("carveout=:1M@0x60000000", EINVAL, "carveout name '' is empty");
-	refused("carveout=a/b:1M@0x60000000", EINVAL, "carveout name 'a/b' is");
-	refused("carveout=a_name_that_is_longer_than_a_heap_can_have:1M@0x60000000", EINVAL,
-		"too long");
+	refused("carveout=:2@0000:00:10.0", EINVAL, "carveout name '' is empty");
+	refused("carveout=a/b:2@0000:00:10.0", EINVAL, "carveout name 'a/b' is");
+	refused("carveout=a_name_that_is_longer_than_a_heap_can_have:2@0000:00:10.0",
+		EINVAL, "too long");
 }
 
 static void regions(void)
@@ -134,6 +137,10 @@ static void regions(void)
 	refused("carveout=a:1M@0x60f80000", EINVAL, in_use);
 	refused("carveout=a:32M@0x5f800000", EINVAL, in_use);
 	refused("carveout=a:1M@0x7000000000", EINVAL, in_use);
+	if (from_tree) {
+		skip("no memory is reserved but by the device tree");
+		return;
+	}
 	refused("carveout=a:4097@0x60000000", EINVAL, "are not whole pages");
 	refused("carveout=a:4K@0x60000800", EINVAL, "are not whole pages");
 	refused("carveout=a:1M@0x60000000,b:1M@0x600ff000", EBUSY,
@@ -166,7 +173,7 @@ static void nobody_gets_in(void)
 				_exit(1);
 	}
 	for (int i = 0; i < 200; i++)
-		loads += load("carveout=a:8M@0x60000000,b:1M@0x10000000") == 0;
+		loads += load("carveout=a:2@0000:00:10.0,b:1M@0x10000000") == 0;
 	ok(!loads && waitpid(child, &status, WNOHANG) == 0,
 	   "no node can be opened before it is certain that the module loads");
 	kill(child, SIGKILL);
@@ -188,12 +195,16 @@ int main(void)
 	if (log_fd < 0 || lseek(log_fd, 0, SEEK_END) < 0 || unload())
 		bail("/dev/kmsg or the module: %s", strerror(errno));
 	atexit(load_again);
+	if (access("/proc/device-tree/reserved-memory", F_OK) == 0)
+		from_tree = 2;
 	chosen();
 	syntax();
 	regions();
 	bars();
 	nobody_gets_in();
-	ok(load("carveout=a:8M@0x60000000,b:8M@0x60800000,c:2@0000:00:10.0") == 0,
+	ok(load(from_tree
+			? "carveout=c:2@0000:00:10.0"
+			: "carveout=a:8M@0x60000000,b:8M@0x60800000,c:2@0000:00:10.0") == 0,
 	   "all of it can be had afterwards");
 	ok(heaps() == 8, "as heaps");
 	return done_testing();

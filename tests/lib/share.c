@@ -22,6 +22,23 @@ struct job {
 	uint64_t inode;
 };
 
+/*
+ * Text, byte by byte: where memory is a device's, arm64 answers what the C library does with
+ * strings, words that are not aligned, by SIGBUS.
+ */
+static void put(volatile char *to, const char *text)
+{
+	while ((*to++ = *text++))
+		;
+}
+
+static bool holds(const volatile char *data, const char *text)
+{
+	while (*data == *text && *text)
+		data++, text++;
+	return *data == *text;
+}
+
 /* ---- between processes --------------------------------------------------------------- */
 
 static int answer(void *argument)
@@ -34,14 +51,14 @@ static int answer(void *argument)
 	check(!zcbuf_buffer_recv(ctx, job->socket, &buffer));
 	data = (char *)mapped(buffer, RW);
 	check(!zcbuf_buffer_begin(buffer, RW));
-	check(!strcmp(data, "question"));
-	strcpy(data + 4096, "answer");
+	check(holds(data, "question"));
+	put(data + 4096, "answer");
 	check(!zcbuf_buffer_end(buffer, RW));
 	zcbuf_buffer_unref(buffer);
 
 	/* A buffer of the child's own, which the parent reads when the child is gone. */
 	buffer = new_buffer(ctx, job->heap, 4096);
-	strcpy((char *)mapped(buffer, RW), "last words");
+	put((char *)mapped(buffer, RW), "last words");
 	check(!zcbuf_buffer_send(buffer, job->socket));
 	return 0;
 }
@@ -56,17 +73,17 @@ static void both_directions(struct zcbuf_ctx *ctx, const char *heap, int type,
 
 	must(socketpair(AF_UNIX, type, 0, pair));
 	job.socket = pair[1];
-	strcpy(data, "question");
+	put(data, "question");
 	must(zcbuf_buffer_send(buffer, pair[0]));
 	ok(in_child(answer, &job), "%s, %s: a child reads what the parent wrote", heap,
 	   name);
-	ok(!strcmp(data + 4096, "answer"), "%s, %s: the parent reads what the child wrote",
+	ok(holds(data + 4096, "answer"), "%s, %s: the parent reads what the child wrote",
 	   heap, name);
 	close(pair[1]);
 	fds = open_fds();
 	returns(zcbuf_buffer_recv(ctx, pair[0], &last), 0,
 		"%s, %s: a buffer arrives after its sender has exited", heap, name);
-	ok(!strcmp((char *)mapped(last, ZCBUF_SYNC_READ), "last words"),
+	ok(holds((char *)mapped(last, ZCBUF_SYNC_READ), "last words"),
 	   "%s, %s: with its content", heap, name);
 	ok(fcntl(zcbuf_buffer_fd(last), F_GETFD) & FD_CLOEXEC,
 	   "%s, %s: it is close-on-exec", heap, name);
