@@ -62,10 +62,14 @@ static uint64_t region_address(const char *heap)
 	bail("%s is not in /proc/iomem", heap);
 }
 
+/* Where x86 has a page for old programs, always: [vsyscall]. */
+#define VSYSCALL 0xffffffffff600000
+
 /* The kernel's half of the address space on the machines that we know, but not a small negative. */
 static bool is_kernel_address(uint64_t value)
 {
-	return value >= 0xffff000000000000 && value < (uint64_t)-65536;
+	return value >= 0xffff000000000000 && value < (uint64_t)-65536 &&
+	       value != VSYSCALL && value != VSYSCALL + PAGE;
 }
 
 static bool words_are_clean(const void *structure, size_t size)
