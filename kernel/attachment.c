@@ -8,6 +8,7 @@
 
 #include "compat.h"
 #include "internal.h"
+#include "trace.h"
 
 /**
  * struct zcbuf_attachment - one device on one view
@@ -57,6 +58,7 @@ int zcbuf_attachment_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *a
 	mutex_lock(&buf->lock);
 	list_add_tail(&a->link, &buf->attachments);
 	mutex_unlock(&buf->lock);
+	trace_zcbuf_attach(dmabuf, a->dev);
 	return 0;
 }
 
@@ -65,6 +67,7 @@ void zcbuf_attachment_detach(struct dma_buf *dmabuf, struct dma_buf_attachment *
 	struct zcbuf_view *view = dmabuf->priv;
 	struct zcbuf_attachment *a = attachment->priv;
 
+	trace_zcbuf_detach(dmabuf, a->dev);
 	mutex_lock(&view->buf->lock);
 	list_del(&a->link);
 	mutex_unlock(&view->buf->lock);
@@ -147,6 +150,7 @@ void zcbuf_attachment_unmap(struct dma_buf_attachment *attachment, struct sg_tab
 	struct zcbuf_view *view = attachment->dmabuf->priv;
 	struct zcbuf_attachment *a = attachment->priv;
 
+	trace_zcbuf_unmap(attachment, dir, 0);
 	mutex_lock(&view->buf->lock);
 	a->dir = DMA_NONE;
 	if (view->buf->heap->ops->page)

@@ -11,6 +11,7 @@
 
 #include "compat.h"
 #include "internal.h"
+#include "trace.h"
 
 /* Pages that go into one vm_insert_pages() call: an array of one page. */
 #define INSERT_BATCH	(PAGE_SIZE / sizeof(struct page *))
@@ -86,6 +87,7 @@ static void zcbuf_buffer_release(struct kref *ref)
 {
 	struct zcbuf_buffer *buf = container_of(ref, struct zcbuf_buffer, ref);
 
+	trace_zcbuf_free(buf);
 	if (buf->file)
 		zcbuf_file_remove(buf);
 	buf->heap->ops->free(buf);
@@ -119,6 +121,7 @@ static void zcbuf_vma_close(struct vm_area_struct *vma)
 {
 	struct zcbuf_buffer *buf = vma->vm_private_data;
 
+	trace_zcbuf_munmap(buf, vma, 0);
 	atomic_dec(&buf->mappings);
 	zcbuf_buffer_put(buf);
 }
@@ -215,12 +218,15 @@ static int zcbuf_vma_populate(struct vm_area_struct *vma)
 static vm_fault_t zcbuf_vma_huge_fault(struct vm_fault *vmf, unsigned int order)
 {
 	struct page *page = NULL;
+	vm_fault_t result;
 
 	if (order == PMD_SHIFT - PAGE_SHIFT && !(vmf->vma->vm_flags & VM_MIXEDMAP))
 		page = zcbuf_vma_huge_page(vmf->vma, vmf->address & PMD_MASK);
 	if (!page)
 		return VM_FAULT_FALLBACK;
-	return vmf_insert_folio_pmd(vmf, page_folio(page), vmf->flags & FAULT_FLAG_WRITE);
+	result = vmf_insert_folio_pmd(vmf, page_folio(page), vmf->flags & FAULT_FLAG_WRITE);
+	trace_zcbuf_fault(vmf->vma->vm_private_data, vmf, PMD_SIZE, result);
+	return result;
 }
 #endif
 
@@ -233,17 +239,21 @@ static vm_fault_t zcbuf_vma_fault(struct vm_fault *vmf)
 {
 	struct vm_area_struct *vma = vmf->vma;
 	struct zcbuf_buffer *buf = vma->vm_private_data;
+	vm_fault_t result = 0;
 	struct page *page;
 	unsigned long run;
 
 	if (vmf->pgoff >= buf->size >> PAGE_SHIFT)
 		return VM_FAULT_SIGBUS;
 	page = buf->heap->ops->page(buf, vmf->pgoff, &run);
-	if (vma->vm_flags & VM_MIXEDMAP)
-		return vmf_insert_page(vma, vmf->address & PAGE_MASK, page);
-	get_page(page);
-	vmf->page = page;
-	return 0;
+	if (vma->vm_flags & VM_MIXEDMAP) {
+		result = vmf_insert_page(vma, vmf->address & PAGE_MASK, page);
+	} else {
+		get_page(page);
+		vmf->page = page;
+	}
+	trace_zcbuf_fault(buf, vmf, PAGE_SIZE, result);
+	return result;
 }
 
 static const struct vm_operations_struct zcbuf_page_vm_ops = {
@@ -319,6 +329,7 @@ int zcbuf_buffer_mmap(struct zcbuf_buffer *buf, struct vm_area_struct *vma)
 		err = buf->heap->ops->mmap(buf, vma);
 	else
 		err = zcbuf_vma_populate(vma);
+	trace_zcbuf_mmap(buf, vma, err);
 	if (err)
 		return err;
 	vma->vm_ops = buf->heap->ops->mmap ? &zcbuf_pfn_vm_ops : &zcbuf_page_vm_ops;

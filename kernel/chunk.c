@@ -10,6 +10,7 @@
 #include <linux/vmalloc.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /*
  * 2 MiB is what one page table entry can map, 64 KiB what IOMMUs and the TLBs of small
@@ -87,8 +88,10 @@ static unsigned long zcbuf_chunks_add(struct zcbuf_buffer *buf, struct zcbuf_poo
 	unsigned long taken = 0;
 	struct page *page;
 
-	if (pool && order == zcbuf_chunks_order[tier])
+	if (pool && order == zcbuf_chunks_order[tier]) {
 		taken = zcbuf_pool_take(pool, tier, want, list);
+		trace_zcbuf_pool_take(PAGE_SIZE << order, want, taken);
+	}
 	if (taken)
 		return taken;
 	page = zcbuf_chunks_alloc_one(buf, pool, order, last);

@@ -9,6 +9,7 @@
 #include <uapi/linux/dma-heap.h>
 
 #include "internal.h"
+#include "trace.h"
 
 #define VALID_ALLOC_FLAGS	(ZCBUF_ALLOC_DMA32 | ZCBUF_ALLOC_RECYCLE)
 #define VALID_VIEW_FLAGS	(ZCBUF_VIEW_READ_ONLY | ZCBUF_VIEW_DEVICE_READ_ONLY)
@@ -80,6 +81,7 @@ static struct dma_buf *zcbuf_alloc(struct zcbuf_file *zfile, struct zcbuf_ioc_al
 	int err;
 
 	buf = zcbuf_buffer_alloc(zfile, alloc->size, alloc->alignment, alloc->flags);
+	trace_zcbuf_alloc(zcbuf_file_heap(zfile), alloc->size, alloc->flags, buf);
 	if (IS_ERR(buf))
 		return ERR_CAST(buf);
 	alloc->size = exact ? PAGE_ALIGN(alloc->size) : buf->size;

@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "internal.h"
+#include "trace.h"
 
 /* Nobody says when a cgroup dies, so pools are looked through now and then. */
 #define TIDY_INTERVAL	(2 * HZ)
@@ -268,6 +269,7 @@ static bool zcbuf_pool_clear(struct page *page)
 		clear_highpage(page + i);
 		cond_resched();
 	}
+	trace_zcbuf_pool_clear(pages << PAGE_SHIFT, 1, 1);
 	return true;
 }
 
@@ -373,6 +375,7 @@ void zcbuf_pool_give(struct zcbuf_pool *pool, unsigned int tier, struct page **c
 			first = atomic_long_add_return(kept, &zcbuf_pool_dirty) == kept;
 	}
 	spin_unlock(&pool->lock);
+	trace_zcbuf_pool_give(pages << PAGE_SHIFT, count, kept);
 	zcbuf_pool_free(&unwanted);
 	if (first)
 		wake_up(&zcbuf_pool_work);
@@ -398,6 +401,7 @@ static unsigned long zcbuf_pool_shrink(struct zcbuf_pool *pool, unsigned long pa
 		freed += zcbuf_pool_chunk_pages(page);
 	}
 	spin_unlock(&pool->lock);
+	trace_zcbuf_pool_shrink(PAGE_SIZE, pages, freed);
 	zcbuf_pool_free(&chunks);
 	return freed;
 }

@@ -7,15 +7,18 @@
 
 #include "compat.h"
 #include "internal.h"
+#include "trace.h"
 
 static struct sg_table *zcbuf_view_map(struct dma_buf_attachment *attachment,
 				       enum dma_data_direction dir)
 {
 	struct zcbuf_view *view = attachment->dmabuf->priv;
+	struct sg_table *sgt = ERR_PTR(-EACCES);
 
-	if (view->device_read_only && dir != DMA_TO_DEVICE)
-		return ERR_PTR(-EACCES);
-	return zcbuf_attachment_map(attachment, dir);
+	if (!view->device_read_only || dir == DMA_TO_DEVICE)
+		sgt = zcbuf_attachment_map(attachment, dir);
+	trace_zcbuf_map(attachment, dir, PTR_ERR_OR_ZERO(sgt));
+	return sgt;
 }
 
 /*
@@ -32,9 +35,12 @@ int zcbuf_view_begin(struct dma_buf *dmabuf, size_t offset, size_t length,
 	ret = dma_resv_wait_timeout(&view->buf->resv, dma_resv_usage_rw(write), true,
 				    MAX_SCHEDULE_TIMEOUT);
 	if (ret < 0)
-		return ret;
+		goto out;
 	zcbuf_attachments_sync_for_cpu(view->buf, view->offset + offset, length);
-	return 0;
+	ret = 0;
+out:
+	trace_zcbuf_sync_begin(dmabuf, offset, length, access, ret);
+	return ret;
 }
 
 void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
@@ -42,6 +48,7 @@ void zcbuf_view_end(struct dma_buf *dmabuf, size_t offset, size_t length,
 {
 	struct zcbuf_view *view = dmabuf->priv;
 
+	trace_zcbuf_sync_end(dmabuf, offset, length, access, 0);
 	if (access == DMA_FROM_DEVICE)
 		return;
 	if (view->buf->heap->cache_mode != ZCBUF_CACHED)
@@ -195,5 +202,6 @@ struct dma_buf *zcbuf_view_export(struct zcbuf_buffer *buf, size_t offset, size_
 		dmabuf->name = copy;
 		spin_unlock(&dmabuf->name_lock);
 	}
+	trace_zcbuf_export(dmabuf);
 	return dmabuf;
 }
