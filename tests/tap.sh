@@ -14,6 +14,12 @@ check() {
 	fi
 }
 
+# nothing NAME LINES: each line is one that should not be there
+nothing() {
+	[[ ! $2 ]]
+	check $? "$1" "$2"
+}
+
 done_testing() {
 	echo "1..$tests"
 	((failures == 0))

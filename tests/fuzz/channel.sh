@@ -1,35 +1,25 @@
-#!/bin/sh
+#!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Runs each fuzzer over its corpus, and then for a while over what it makes of it.
 # SECONDS_EACH=600 searches for longer.
 seconds=${SECONDS_EACH:-20}
 programs=$(dirname "$0")/../../zcbuf-fuzz
-count=0 failed=0
+# shellcheck source=tests/tap.sh
+source "$(dirname "$0")/../tap.sh"
 
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-ok() { # STATUS NAME: TAP
-	count=$((count + 1))
-	if [ "$1" -eq 0 ]; then
-		echo "ok $count - $2"
-	else
-		sed 's/^/# /' "$work/log"
-		echo "not ok $count - $2"
-		failed=1
-	fi
-}
 
 for name in channel_parse channel_peers; do
 	mkdir "$work/$name"
 	"$programs/fuzz-$name" -runs=0 "$programs/corpus/$name" > "$work/log" 2>&1
-	ok $? "$name: the corpus"
+	check $? "$name: the corpus" "$(< "$work/log")"
 	"$programs/fuzz-$name" -max_total_time="$seconds" -max_len=20000 -artifact_prefix="$work/" \
 		"$work/$name" "$programs/corpus/$name" > "$work/log" 2>&1
 	status=$?
 	for input in "$work"/crash-* "$work"/leak-* "$work"/timeout-* "$work"/oom-*; do
-		[ -e "$input" ] && echo "# $(basename "$input"): $(base64 -w 0 "$input")"
+		[[ ! -e $input ]] || echo "# ${input##*/}: $(base64 -w 0 "$input")"
 	done
-	ok $status "$name: $(sed -n 's/^Done \([0-9]* runs\).*/\1/p' "$work/log")"
+	check $status "$name: $(sed -n 's/^Done \([0-9]* runs\).*/\1/p' "$work/log")" "$(< "$work/log")"
 done
-echo "1..$count"
-exit "$failed"
+done_testing

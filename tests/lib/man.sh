@@ -10,12 +10,6 @@ headers=(lib/libzcbuf.h lib/libzcbuf-channel.h uapi/zcbuf.h)
 work=$(mktemp -d -p /mnt/scratch) || exit 1
 trap 'rm -rf "$work"' EXIT
 
-# nothing NAME LINES: each line is one that should not be there
-nothing() {
-	[[ ! $2 ]]
-	check $? "$1" "$2"
-}
-
 # same NAME LINES LINES
 same() {
 	nothing "$1" "$(diff <(sort -u <<< "$2") <(sort -u <<< "$3"))"

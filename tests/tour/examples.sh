@@ -3,22 +3,15 @@
 # The programs of docs/examples do what they say.
 set -u
 programs=/usr/libexec/zcbuf-tour
-count=0 failed=0
+# shellcheck source=tests/tap.sh
+source "${0%/*}/../tap.sh"
 work=$(mktemp -d /mnt/scratch/examples.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 
-ok() { # ok STATUS NAME: the test passed if STATUS is 0; shows what the program said otherwise
-	((count += 1))
-	if (($1 == 0)); then
-		echo "ok $count - $2"
-	else
-		echo "not ok $count - $2"
-		sed 's/^/# /' "$work/said"
-		failed=1
-	fi
-}
+# ok STATUS NAME: check, and what the program said
+ok() { check "$1" "$2" "$(< "$work/said")"; }
 
-skip() { echo "ok $((count += 1)) # SKIP $1"; }
+skip() { echo "ok $((tests += 1)) # SKIP $1"; }
 
 # run PROGRAM ARGUMENTS…: what it says is in $work/said
 run() {
@@ -241,5 +234,4 @@ carveout
 save-frames
 rdma-write
 histogram
-echo "1..$count"
-exit "$failed"
+done_testing
