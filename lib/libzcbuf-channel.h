@@ -227,7 +227,8 @@ struct zcbuf_producer *zcbuf_producer_unref(struct zcbuf_producer *producer);
  * May be called for several addresses. A socket file on which nobody listens any more is
  * replaced; it is removed when the producer is closed. Errors: -EADDRINUSE (a live producer
  * is there, or something that is no socket), -ENAMETOOLONG, -EACCES, -ENOENT (no such
- * directory), -ENOSPC (more than eight addresses).
+ * directory), -ENOSPC (more than eight addresses), -EINVAL (no address), -EPIPE (closed),
+ * -EMFILE, -ENOMEM.
  */
 int zcbuf_producer_listen(struct zcbuf_producer *producer, const char *address, mode_t mode);
 
@@ -238,7 +239,8 @@ int zcbuf_producer_listen(struct zcbuf_producer *producer, const char *address, 
  *	non-blocking
  *
  * Errors: -EBADF, -EINVAL (another kind of socket), -EACCES (connected to a process that
- * may not), -EUSERS (max_consumers), -ENOSPC (more than eight that listen), -EMFILE.
+ * may not), -EUSERS (max_consumers), -ENOSPC (more than eight that listen), -EPIPE (closed),
+ * -EMFILE, -ENOMEM.
  */
 int zcbuf_producer_add_socket(struct zcbuf_producer *producer, int fd);
 
@@ -388,7 +390,7 @@ struct zcbuf_consumer_info {
  * zcbuf_producer_get_consumers - who is connected
  * @infos: out: an array, to be freed with free(3)
  *
- * Returns the number of consumers.
+ * Returns the number of consumers. Errors: -ENOMEM.
  */
 int zcbuf_producer_get_consumers(struct zcbuf_producer *producer,
 				 struct zcbuf_consumer_info **infos);
@@ -415,6 +417,7 @@ struct zcbuf_producer_stats {
 	uint64_t expelled;
 };
 
+/** zcbuf_producer_get_stats - count what happened until now */
 void zcbuf_producer_get_stats(struct zcbuf_producer *producer,
 			      struct zcbuf_producer_stats *stats);
 
@@ -471,7 +474,8 @@ int zcbuf_consumer_new(struct zcbuf_ctx *ctx, const char *address,
  * zcbuf_consumer_new_from_socket - the same over a socket that is connected to a producer
  * @fd: SOCK_SEQPACKET; duplicated, the caller keeps its own
  *
- * ZCBUF_CONSUMER_RECONNECT is -EINVAL here.
+ * Errors: -EBADF, -EINVAL (another kind of socket, a field out of its range, or
+ * ZCBUF_CONSUMER_RECONNECT), -ENOTCONN (not connected), -EMFILE, -ENOMEM.
  */
 int zcbuf_consumer_new_from_socket(struct zcbuf_ctx *ctx, int fd,
 				   const struct zcbuf_consumer_config *config,

@@ -62,7 +62,7 @@ typedef void (*zcbuf_log_fn)(void *data, int priority, const char *message);
  * zcbuf_ctx_new - make a context
  *
  * It logs errors and warnings to stderr until zcbuf_ctx_set_log() says otherwise;
- * ZCBUF_LOG=debug in the environment shows all messages.
+ * ZCBUF_LOG=debug in the environment shows all messages. Errors: -ENOMEM.
  */
 int zcbuf_ctx_new(struct zcbuf_ctx **ctx);
 struct zcbuf_ctx *zcbuf_ctx_ref(struct zcbuf_ctx *ctx);
@@ -126,7 +126,7 @@ struct zcbuf_heap_info {
  * zcbuf_heap_list - all heaps of this machine, in the order in which they would be tried
  * @infos: out: an array, to be freed with free(3)
  *
- * Returns the number of heaps.
+ * Returns the number of heaps. Errors: -ENOMEM, -EMFILE.
  */
 int zcbuf_heap_list(struct zcbuf_ctx *ctx, struct zcbuf_heap_info **infos);
 
@@ -304,6 +304,7 @@ struct zcbuf_buffer_info {
 	char name[ZCBUF_NAME_LEN];
 };
 
+/** zcbuf_buffer_get_info - what a buffer is now */
 int zcbuf_buffer_get_info(struct zcbuf_buffer *buffer, struct zcbuf_buffer_info *info);
 
 /**

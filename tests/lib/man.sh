@@ -104,6 +104,17 @@ for ioctl in $(without_comments uapi/zcbuf.h | sed -nE 's/^#define (ZCBUF_IOC_[A
 	done < <(sed -n "/DOC: $ioctl /,/\*\//p" uapi/zcbuf.h | grep -oE '\bE[A-Z0-9]{3,}')
 	nothing "zcbuf.4 has the errors of $ioctl" "$missing"
 done
+for page in docs/man/*_*.3; do
+	said=$(for function in $(names_of "$page"); do
+		awk -v RS='/[*][*]' -v function_="$function" '{
+			sub(/[*][/].*/, "")
+			sub(/^[ \n*]+/, "")
+			if (index($0, function_ " - ") == 1) print
+		}' "${headers[@]}"
+	done | grep -oE -- '-E[A-Z0-9]{2,}')
+	same "$page: its errors are those that the headers give its functions" "$said" \
+		"$(section "$page" '\.Sh ERRORS' | sed -nE 's/^\.It Er //p' | grep -oE -- '-E[A-Z0-9]{2,}')"
+done
 same 'zcbuf.4 has the files in sysfs' "$(sed -nE 's/^static DEVICE_ATTR_R[OW]\(([a-z_]+)\).*/\1/p' kernel/node.c)" \
 	"$(section docs/man/zcbuf.4 '\.Sh SYSFS' | sed -nE 's|^\.It Pa .*/([a-z_]+)$|\1|p')"
 same 'zcbuf.4 has the parameters of the module' "$(modinfo -F parm zcbuf | cut -d: -f1)" \
