@@ -1,0 +1,33 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The reference of docs/api is what docs/api/generate.py makes of the headers, and leaves nothing out.
+# Runs in the checkout, where both are.
+# shellcheck source=tests/tap.sh
+source "$(dirname "$0")/../tap.sh"
+
+headers=(lib/libzcbuf.h lib/libzcbuf-channel.h uapi/zcbuf.h)
+
+# missing WORDS: those that no code of the pages has
+# shellcheck disable=SC2016 # these are no commands
+missing() {
+	comm -23 <(sort -u <<< "$1") <(sed -n '/^```c$/,/^```$/p' docs/api/*.md | grep -oE '\b\w+' | sort -u)
+}
+
+for header in "${headers[@]}"; do
+	page=${header##*/}
+	page=docs/api/${page%.h}.md
+	nothing "$page is what docs/api/generate.py makes of $header" "$(diff "$page" <(docs/api/generate.py "$page") 2>&1)"
+done
+nothing 'every symbol that the library exports is there' "$(missing "$(grep -oE 'zcbuf_[a-z_]+' lib/libzcbuf.sym)")"
+nothing 'every structure, enumeration and constant is there' "$(missing "$(cat "${headers[@]}" |
+	sed -nE 's/^(struct|enum) (\w+) \{$/\2/p; s/^\t(ZCBUF_\w+)\s*=.*/\1/p; s/^#define (ZCBUF_\w+).*/\1/p')")"
+
+# PAGE#HEADING, as a git host makes it of a heading
+headings=$(for page in docs/api/*.md; do
+	sed -nE 's/^#+ //p' "$page" | tr '[:upper:] ' '[:lower:]-' | sed "s|^|${page##*/}#|"
+done)
+nothing 'every link leads somewhere' "$(for page in docs/api/*.md; do
+	grep -oE '\]\([^)]+' "$page" | sed "s|^](||; s|^#|${page##*/}#|"
+done | sort -u | grep -vxFf <(echo "$headings"))"
+nothing 'no two headings have the same name' "$(sort <<< "$headings" | uniq -d)"
+done_testing
