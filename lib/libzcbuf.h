@@ -28,8 +28,9 @@
  *   - A function that can fail returns 0 (or a count) or a negative errno. It then has no
  *     effect, and *result is not written. What was wrong, where, and what to do about it
  *     goes to the context's log function as one line.
- *   - Handles are reference-counted: _new, _open, _alloc, _import and _recv return one
- *     reference, _ref adds one, _unref takes one away and returns NULL. NULL may be unref'd.
+ *   - Handles are reference-counted: _new, _open, _alloc, _import, _view and _recv
+ *     return one reference, _ref adds one, _unref takes one away and returns NULL. NULL may
+ *     be unref'd.
  *   - A handle may be used by several threads at once.
  *   - File descriptors that a function returns as a plain int belong to the handle, unless
  *     it says otherwise. All are close-on-exec.

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """generate.py PAGE: prints a page of this reference, from a header's comments or from what gst-inspect-1.0 says.
 
-Where gst-inspect-1.0 knows the elements, as in ./run shell, all pages are made anew by
-	for page in docs/api/*.md; do docs/api/generate.py $page > out/${page##*/}; done
+CONTRIBUTING.md says how all pages are made anew, where gst-inspect-1.0 knows the elements.
 The tests lib/api and gst/api fail when a page is not what this prints.
 """
 import glob
