@@ -21,13 +21,4 @@ done
 nothing 'every symbol that the library exports is there' "$(missing "$(grep -oE 'zcbuf_[a-z_]+' lib/libzcbuf.sym)")"
 nothing 'every structure, enumeration and constant is there' "$(missing "$(cat "${headers[@]}" |
 	sed -nE 's/^(struct|enum) (\w+) \{$/\2/p; s/^\t(ZCBUF_\w+)\s*=.*/\1/p; s/^#define (ZCBUF_\w+).*/\1/p')")"
-
-# PAGE#HEADING, as a git host makes it of a heading
-headings=$(for page in docs/api/*.md; do
-	sed -nE 's/^#+ //p' "$page" | tr '[:upper:] ' '[:lower:]-' | sed "s|^|${page##*/}#|"
-done)
-nothing 'every link leads somewhere' "$(for page in docs/api/*.md; do
-	grep -oE '\]\([^)]+' "$page" | sed "s|^](||; s|^#|${page##*/}#|"
-done | sort -u | grep -vxFf <(echo "$headings"))"
-nothing 'no two headings have the same name' "$(sort <<< "$headings" | uniq -d)"
 done_testing
