@@ -2,6 +2,7 @@
 /*
  * A storm of processes, the lives: each place begins one after the other, and stops some and
  * kills most at random instants. Begun before anything else, so that they inherit nothing.
+ * SEED= has the dice fall as they did once.
  */
 #ifndef STORM_H
 #define STORM_H
@@ -34,6 +35,7 @@ struct storm {
 	atomic_uint left, crashed, stopped, resumed;
 	/* Between two strokes it is up to these, which are powers of two. */
 	unsigned int short_ms, long_ms;
+	unsigned int seed;
 	pid_t pid;
 	struct life lives[];
 };
@@ -84,7 +86,7 @@ static inline void storm_place(struct storm *storm, unsigned int place, live_fn 
 {
 	struct life *life = &storm->lives[place];
 
-	srandom(place);
+	srandom(storm->seed + place);
 	while (!storm->address[0])
 		poll(NULL, 0, 1);
 	while (!storm->over) {
@@ -109,7 +111,13 @@ static inline struct storm *storm_begin(unsigned int places, unsigned int short_
 	struct storm *storm =
 		mmap(NULL, sizeof(*storm) + places * sizeof(storm->lives[0]),
 		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const char *seed = getenv("SEED");
 
+	if (seed)
+		storm->seed = (unsigned int)strtoul(seed, NULL, 10);
+	else if (getentropy(&storm->seed, sizeof(storm->seed)))
+		bail("no seed");
+	diag("SEED=%u", storm->seed);
 	storm->short_ms = short_ms;
 	storm->long_ms = long_ms;
 	storm->pid = fork();
