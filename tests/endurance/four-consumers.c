@@ -217,6 +217,16 @@ static GstPadProbeReturn live_a_frame(GstPad *pad, GstPadProbeInfo *info, gpoint
 	return GST_PAD_PROBE_OK;
 }
 
+/* A frame or a format that cannot be understood, and no broken connection. */
+static bool is_of_the_stream(GstMessage *message)
+{
+	GError *error = NULL;
+
+	if (GST_MESSAGE_TYPE(message) == GST_MESSAGE_ERROR)
+		gst_message_parse_error(message, &error, NULL);
+	return error && error->domain == GST_STREAM_ERROR;
+}
+
 static void live(struct storm *storm, struct life *life, unsigned int place)
 {
 	struct mortal mortal = { .storm = storm, .life = life };
@@ -230,8 +240,9 @@ static void live(struct storm *storm, struct life *life, unsigned int place)
 	message = gst_test_wait(mortal.viewer.pipeline,
 				GST_MESSAGE_ERROR | GST_MESSAGE_APPLICATION, 1 << 20);
 	/* Who was stopped for too long may find newer content, but then is disconnected as well. */
-	if (mortal.viewer.wrong && GST_MESSAGE_TYPE(message) != GST_MESSAGE_ERROR &&
-	    !gst_test_wait(mortal.viewer.pipeline, GST_MESSAGE_ERROR, 10))
+	if (mortal.viewer.wrong && GST_MESSAGE_TYPE(message) != GST_MESSAGE_ERROR)
+		message = gst_test_wait(mortal.viewer.pipeline, GST_MESSAGE_ERROR, 10);
+	if (!message || is_of_the_stream(message))
 		storm->wrong++;
 	life->judging = false;
 	view_no_more(&mortal.viewer);
@@ -364,8 +375,11 @@ static void endure(struct storm *storm, struct report *report, pid_t producer,
 	if (zcbuf_ctx_new(&ctx) < 0)
 		bail("no context");
 	before = heaps_kib(ctx);
-	if (!gst_test_until(report->frames > 5))
-		bail("the producer sends nothing");
+	while (report->frames <= 5) {
+		if (waitpid(producer, &status, WNOHANG))
+			bail("the producer died");
+		g_usleep(G_USEC_PER_SEC / 100);
+	}
 	fds = report->fds;
 	view(&watcher, address, watch_frame, &watcher);
 	if (!gst_test_until(g_atomic_int_get(&watcher.frames) > 5))
