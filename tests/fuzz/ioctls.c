@@ -610,9 +610,9 @@ static void say_operations(void)
 static void set_up(void)
 {
 	struct zcbuf_ioc_heap heap = { .index = 0 };
-	struct stat cgroup;
+	char path[80], cgroup[64];
+	struct stat status;
 	glob_t files;
-	char path[80];
 
 	close(device());
 	find_module();
@@ -633,8 +633,11 @@ static void set_up(void)
 	if (glob("/sys/kernel/debug/shrinker/zcbuf-pool-*/scan", 0, NULL, &files) == 0)
 		snprintf(shrinker, sizeof(shrinker), "%s", files.gl_pathv[0]);
 	globfree(&files);
-	if (stat("/sys/fs/cgroup/test", &cgroup) == 0)
-		snprintf(scan, sizeof(scan), "%lu 0 100", (unsigned long)cgroup.st_ino);
+	read_file("/proc/self/cgroup", cgroup, sizeof(cgroup));
+	snprintf(path, sizeof(path), "/sys/fs/cgroup/%s", cgroup + strlen("0::/"));
+	path[strcspn(path, "\n")] = 0;
+	if (stat(path, &status) == 0)
+		snprintf(scan, sizeof(scan), "%lu 0 100", (unsigned long)status.st_ino);
 	direct_file = open("/mnt/scratch", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 	memory_file = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
 	mappings = mmap(NULL, (MAPPINGS + 1) * MAPPING_BYTES, PROT_NONE,
