@@ -85,6 +85,10 @@ static void test(const struct heap *heap)
 
 int main(void)
 {
+#ifdef __aarch64__
+	skip("all memory is in the zone of old devices, which is left alone");
+	return done_testing();
+#endif
 	for_each_heap(test);
 	return done_testing();
 }
