@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "report.h"
-#include "tools.h"
+#include "scan.h"
 
 static const char help[] =
 	"Usage: zcbuf info [--json] FD | PID | PID:FD\n"
@@ -23,6 +22,7 @@ static const char help[] =
 	"\n"
 	"  --json    print JSON\n"
 	"\n"
+	"  FD        '-' for what is mapped, and has no file descriptor any more\n"
 	"  INODE     the same for one dma-buf in every process\n"
 	"  EXPORTER  who made it: zcbuf, another dma-heap, a driver, or memfd\n"
 	"  HEAP      zcbuf's heap that the memory is from\n"
@@ -39,55 +39,6 @@ static const char help[] =
 	"Examples:  zcbuf info 1234    zcbuf info 1234:7    zcbuf info 3 "
 	"3<&\"$fd\"\n";
 
-/* What /proc/PID/fdinfo/FD says. */
-struct fdinfo {
-	bool is_dmabuf;
-	uint64_t inode, size;
-	char exporter[64], name[64];
-};
-
-static int read_fdinfo(int pid, int fd, struct fdinfo *info)
-{
-	char path[64], line[256];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", pid, fd);
-	file = fopen(path, "re");
-	if (!file)
-		return -errno;
-	*info = (struct fdinfo){ 0 };
-	while (fgets(line, sizeof(line), file)) {
-		unsigned long long value;
-
-		if (sscanf(line, "ino: %llu", &value) == 1)
-			info->inode = value;
-		else if (sscanf(line, "size: %llu", &value) == 1)
-			info->size = value;
-		else if (sscanf(line, "exp_name: %63[^\n]", info->exporter) == 1)
-			info->is_dmabuf = true;
-		else
-			sscanf(line, "name: %63[^\n]", info->name);
-	}
-	fclose(file);
-	return 0;
-}
-
-/* Borrows the process's file; needs the right to ptrace it. */
-static int import(struct zcbuf_ctx *ctx, int pid, int fd, struct zcbuf_buffer **buffer)
-{
-	int pidfd, copy, r;
-
-	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (pidfd < 0)
-		return -errno;
-	copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-	r = copy < 0 ? -errno : zcbuf_buffer_import(ctx, copy, buffer);
-	close(pidfd);
-	if (copy >= 0)
-		close(copy);
-	return r;
-}
-
 static void report_count(struct report *report, const char *title, const char *key,
 			 uint64_t buffer_id, uint64_t number)
 {
@@ -97,23 +48,29 @@ static void report_count(struct report *report, const char *title, const char *k
 		report_unknown(report, title, key);
 }
 
-static void report_fd(struct report *report, int pid, int fd, const struct fdinfo *fdinfo,
-		      const struct zcbuf_buffer_info *info)
+/* @fd is -1 for a mapping without one. */
+static void report_buffer(struct report *report, int pid, int fd,
+			  const struct scan_buffer *buffer)
 {
-	static const struct zcbuf_buffer_info nothing = { 0 };
-	const char *exporter = fdinfo->is_dmabuf ? fdinfo->exporter : "memfd";
-	const char *name = info && info->name[0] ? info->name : fdinfo->name;
-	const char *access = !info ? NULL : info->read_only ? "ro" : "rw";
+	const struct zcbuf_buffer_info *info = &buffer->info;
+	const char *name = info->name[0] ? info->name : buffer->name;
+	const char *exporter = buffer->exporter[0] ? buffer->exporter
+			       : fd >= 0	   ? "memfd"
+						   : NULL;
+	const char *access = !info->inode ? NULL : info->read_only ? "ro" : "rw";
 
 	report_row(report);
 	report_number(report, "PID", "pid", (uint64_t)pid);
-	report_number(report, "FD", "fd", (uint64_t)fd);
-	report_number(report, "INODE", "inode", fdinfo->inode);
-	report_bytes(report, "SIZE", "size", info ? info->size : fdinfo->size);
+	if (fd >= 0)
+		report_number(report, "FD", "fd", (uint64_t)fd);
+	else
+		report_unknown(report, "FD", "fd");
+	report_number(report, "INODE", "inode", buffer->inode);
+	report_size(report, "SIZE", "size", info->inode ? info->size : buffer->size,
+		    info->inode || buffer->size_known);
 	report_text(report, "EXPORTER", "exporter", exporter);
-	report_text(report, "HEAP", "heap", info && info->heap[0] ? info->heap : NULL);
+	report_text(report, "HEAP", "heap", info->heap[0] ? info->heap : NULL);
 	report_text(report, "ACCESS", "access", access);
-	info = info ? info : &nothing;
 	report_count(report, NULL, "buffer_id", info->buffer_id, info->buffer_id);
 	report_count(report, NULL, "offset", info->buffer_id, info->offset);
 	report_count(report, NULL, "buffer_size", info->buffer_id, info->buffer_size);
@@ -131,19 +88,30 @@ static void report_fd(struct report *report, int pid, int fd, const struct fdinf
  */
 static bool add_fd(struct zcbuf_ctx *ctx, struct report *report, int pid, int fd)
 {
-	struct zcbuf_buffer *buffer = NULL;
-	struct zcbuf_buffer_info info = { 0 };
-	struct fdinfo fdinfo = { 0 };
-	bool known, found;
+	struct scan_buffer buffer;
+	bool found;
 
-	if (read_fdinfo(pid, fd, &fdinfo) < 0)
+	if (scan_fd(pid, fd, &buffer) < 0)
 		return false;
-	known = !import(ctx, pid, fd, &buffer) && !zcbuf_buffer_get_info(buffer, &info);
-	found = known || fdinfo.is_dmabuf;
+	found = scan_info(ctx, pid, fd, &buffer) == 0 || buffer.exporter[0];
 	if (found)
-		report_fd(report, pid, fd, &fdinfo, known ? &info : NULL);
-	zcbuf_buffer_unref(buffer);
+		report_buffer(report, pid, fd, &buffer);
 	return found;
+}
+
+/* Adds what a process has mapped without a file descriptor. Others may have one, and more is
+ * known then. */
+static void add_mapped(struct zcbuf_ctx *ctx, struct report *report, int pid)
+{
+	struct scan *scan = scan_new(ctx);
+
+	for (size_t i = 0; scan && i < scan->holding_count; i++) {
+		const struct scan_holding *holding = scan->holdings[i];
+
+		if (holding->process->pid == pid && holding->fd < 0)
+			report_buffer(report, pid, -1, holding->buffer);
+	}
+	scan_free(scan);
 }
 
 /* Adds all dma-bufs of a process. */
@@ -159,16 +127,17 @@ static int add_process(struct zcbuf_ctx *ctx, struct report *report, int pid)
 		return -errno;
 	for (int i = 0; i < count; i++) {
 		int fd = atoi(entries[i]->d_name);
-		struct fdinfo fdinfo = { 0 };
+		struct scan_buffer buffer;
 
 		/* A process has memfds for many purposes: only dma-bufs are surely buffers.
      */
-		if (entries[i]->d_name[0] != '.' && !read_fdinfo(pid, fd, &fdinfo) &&
-		    fdinfo.is_dmabuf)
+		if (entries[i]->d_name[0] != '.' && !scan_fd(pid, fd, &buffer) &&
+		    buffer.exporter[0])
 			add_fd(ctx, report, pid, fd);
 		free(entries[i]);
 	}
 	free(entries);
+	add_mapped(ctx, report, pid);
 	return 0;
 }
 
@@ -247,7 +216,7 @@ int cmd_info(struct zcbuf_ctx *ctx, int argc, char **argv)
 	status = describe(ctx, report, pid, fd);
 	if (status == EXIT_SUCCESS) {
 		if (!json && report_is_empty(report))
-			fprintf(stderr, "zcbuf: process %d has no dma-bufs open\n", pid);
+			fprintf(stderr, "zcbuf: process %d has no dma-bufs\n", pid);
 		report_print(report);
 	}
 	report_free(report);

@@ -31,7 +31,7 @@ struct report {
 	struct cell (*row)[MAX_COLUMNS];
 };
 
-static void *or_die(void *memory)
+void *or_die(void *memory)
 {
 	if (memory)
 		return memory;
@@ -186,7 +186,7 @@ void report_figure(struct report *report, const char *title, const char *key,
 	add_cell(report, title, key, true, printable(text), json_string(text));
 }
 
-static char *readable_bytes(uint64_t bytes)
+char *readable_bytes(uint64_t bytes)
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
 	double value = (double)bytes;
@@ -199,7 +199,7 @@ static char *readable_bytes(uint64_t bytes)
 	if (value == (double)(uint64_t)value)
 		return format("%.0f %s", value, units[unit]);
 	/* Exactly, if the next smaller unit can say it: 8100 KiB, not 7.9 MiB. */
-	if (unit && value * 1024 == (double)(uint64_t)(value * 1024))
+	if (unit > 1 && value * 1024 == (double)(uint64_t)(value * 1024))
 		return format("%.0f %s", value * 1024, units[unit - 1]);
 	return format("%.1f %s", value, units[unit]);
 }
@@ -208,6 +208,72 @@ void report_bytes(struct report *report, const char *title, const char *key, uin
 {
 	add_cell(report, title, key, true, readable_bytes(bytes),
 		 format("%" PRIu64, bytes));
+}
+
+void report_size(struct report *report, const char *title, const char *key, uint64_t bytes,
+		 bool exact)
+{
+	char *shown = readable_bytes(bytes);
+	char *longer = exact ? NULL : format(">= %s", shown);
+
+	add_cell(report, title, key, true, longer ? longer : shown,
+		 format("%" PRIu64, bytes));
+	free(longer ? shown : NULL);
+}
+
+void report_seconds(struct report *report, const char *title, const char *key,
+		    uint64_t seconds, bool exact)
+{
+	static const struct {
+		uint64_t seconds;
+		const char *name;
+	} units[] = { { 86400, "d" }, { 3600, "h" }, { 60, "min" }, { 1, "s" } };
+	size_t unit = 0;
+
+	while (unit < 3 && seconds < 2 * units[unit].seconds)
+		unit++;
+	add_cell(report, title, key, true,
+		 format("%s%" PRIu64 " %s", exact ? "" : ">= ",
+			seconds / units[unit].seconds, units[unit].name),
+		 exact ? format("%" PRIu64, seconds) : format("null"));
+}
+
+void report_numbers(struct report *report, const char *title, const char *key,
+		    const char *shown, const uint64_t *numbers, size_t count)
+{
+	char *json = format("[");
+
+	for (size_t i = 0; i < count; i++) {
+		char *longer = format("%s%s%" PRIu64, json, i ? ", " : "", numbers[i]);
+
+		free(json);
+		json = longer;
+	}
+	add_cell(report, title, key, false, printable(count ? shown : "-"),
+		 format("%s]", json));
+	free(json);
+}
+
+void report_texts(struct report *report, const char *title, const char *key,
+		  char *const *texts)
+{
+	char *shown = format("%s", ""), *json = format("["), *all;
+
+	for (size_t i = 0; texts[i]; i++) {
+		char *quoted = json_string(texts[i]);
+		char *longer = format("%s%s%s", json, i ? ", " : "", quoted);
+
+		free(quoted);
+		free(json);
+		json = longer;
+		longer = format("%s%s%s", shown, i ? "," : "", texts[i]);
+		free(shown);
+		shown = longer;
+	}
+	all = printable(*shown ? shown : "-");
+	add_cell(report, title, key, false, all, format("%s]", json));
+	free(shown);
+	free(json);
 }
 
 void report_bool(struct report *report, const char *title, const char *key, bool value)
@@ -241,20 +307,20 @@ void report_bits(struct report *report, const char *title, const char *key, uint
 	free(json);
 }
 
-static void print_json(const struct report *report)
+static void print_json(const struct report *report, FILE *file)
 {
-	printf("[");
+	fprintf(file, "[");
 	for (size_t row = 0; row < report->rows; row++) {
-		printf(row ? ",\n " : "\n ");
+		fprintf(file, row ? ",\n " : "\n ");
 		for (size_t i = 0; i < report->columns; i++)
-			printf("%s\"%s\": %s", i ? ", " : "{", report->column[i].key,
-			       report->row[row][i].json);
-		printf("}");
+			fprintf(file, "%s\"%s\": %s", i ? ", " : "{", report->column[i].key,
+				report->row[row][i].json);
+		fprintf(file, "}");
 	}
-	printf(report->rows ? "\n]\n" : "]\n");
+	fprintf(file, report->rows ? "\n]\n" : "]\n");
 }
 
-static void print_line(const struct report *report, const struct cell *cells)
+static void print_line(const struct report *report, const struct cell *cells, FILE *file)
 {
 	const char *gap = "";
 	int skipped = 0; /* blanks that are printed only if something follows */
@@ -269,28 +335,33 @@ static void print_line(const struct report *report, const struct cell *cells)
 		width = (int)strlen(column->title);
 		width = column->width > width ? column->width : width;
 		blanks = width - width_of(text);
-		printf("%*s%s", skipped + (column->right ? blanks : 0), "", gap);
-		printf("%s", text);
+		fprintf(file, "%*s%s", skipped + (column->right ? blanks : 0), "", gap);
+		fprintf(file, "%s", text);
 		skipped = column->right ? 0 : blanks;
 		gap = "  ";
 	}
-	printf("\n");
+	fprintf(file, "\n");
 }
 
-static void print_table(const struct report *report)
+static void print_table(const struct report *report, FILE *file)
 {
 	if (report->rows)
-		print_line(report, NULL);
+		print_line(report, NULL, file);
 	for (size_t row = 0; row < report->rows; row++)
-		print_line(report, report->row[row]);
+		print_line(report, report->row[row], file);
+}
+
+void report_write(const struct report *report, FILE *file)
+{
+	if (report->json)
+		print_json(report, file);
+	else
+		print_table(report, file);
 }
 
 void report_print(const struct report *report)
 {
-	if (report->json)
-		print_json(report);
-	else
-		print_table(report);
+	report_write(report, stdout);
 }
 
 void report_free(struct report *report)

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct report;
 
@@ -27,6 +28,12 @@ void report_figure(struct report *report, const char *title, const char *key,
 		   const char *text);
 void report_bytes(struct report *report, const char *title, const char *key,
 		  uint64_t bytes);
+/* The same, or ">= 1 MiB" for what is at least so large; JSON has the number. */
+void report_size(struct report *report, const char *title, const char *key, uint64_t bytes,
+		 bool exact);
+/* "90 s", "5 min", or ">= 5 min" for what is at least so long, which is null in JSON. */
+void report_seconds(struct report *report, const char *title, const char *key,
+		    uint64_t seconds, bool exact);
 void report_unknown(struct report *report, const char *title, const char *key);
 void report_bool(struct report *report, const char *title, const char *key, bool value);
 
@@ -34,9 +41,24 @@ void report_bool(struct report *report, const char *title, const char *key, bool
 void report_bits(struct report *report, const char *title, const char *key, uint64_t bits,
 		 const char *const *names, size_t count);
 
+/* Texts up to a NULL: "a,b" or ["a", "b"]. */
+void report_texts(struct report *report, const char *title, const char *key,
+		  char *const *texts);
+
+/* Numbers, which a table has as @shown. */
+void report_numbers(struct report *report, const char *title, const char *key,
+		    const char *shown, const uint64_t *numbers, size_t count);
+
 bool report_is_empty(const struct report *report);
 
+void report_write(const struct report *report, FILE *file);
 void report_print(const struct report *report);
 void report_free(struct report *report);
+
+/* "8100 KiB", to be freed. */
+char *readable_bytes(uint64_t bytes);
+
+/* What malloc() and its like returned; out of memory, the command ends. */
+void *or_die(void *memory);
 
 #endif /* ZCBUF_TOOLS_REPORT_H */
