@@ -16,6 +16,7 @@ int cmd_alloc(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_bench(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_info(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_list(struct zcbuf_ctx *ctx, int argc, char **argv);
+int cmd_top(struct zcbuf_ctx *ctx, int argc, char **argv);
 
 /* Prints "zcbuf: MESSAGE" to stderr and returns EXIT_FAILURE. */
 __attribute__((format(printf, 1, 2))) int failure(const char *format, ...);

@@ -20,6 +20,7 @@ static const char help[] =
 	"  list   the heaps of this machine, and what each can do\n"
 	"  alloc  allocate buffers, and show what they are made of\n"
 	"  info   describe a buffer, or all buffers of a process\n"
+	"  top    every dma-buf of this machine, and who holds it, live\n"
 	"  bench  measure what a buffer costs, from each heap\n"
 	"\n"
 	"  --help     this, or after a command what that does\n"
@@ -32,6 +33,8 @@ static const char help[] =
 	"  zcbuf alloc --hold --name x 1G keep a buffer, to look at it from "
 	"elsewhere\n"
 	"  zcbuf info $(pidof myapp)      which buffers does that process hold?\n"
+	"  zcbuf top                      who holds which buffers, and what do they "
+	"add up to?\n"
 	"  zcbuf list --json | jq         the heaps again, for a program\n"
 	"  zcbuf bench                    what does a frame cost, from each of them?\n"
 	"\n"
@@ -49,6 +52,7 @@ static const struct {
 	{ "list", cmd_list },
 	{ "alloc", cmd_alloc },
 	{ "info", cmd_info },
+	{ "top", cmd_top },
 	{ "bench", cmd_bench },
 };
 

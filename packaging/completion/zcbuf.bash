@@ -12,6 +12,8 @@ _zcbuf() {
 		words=$(compgen -d -- "$current")
 	elif [[ $previous == --heap ]]; then
 		words=$("$zcbuf" list | awk 'NR > 1 { print $1 }')
+	elif [[ "$command $previous" == 'top --by' ]]; then
+		words='buffer holding process exporter cgroup'
 	elif [[ $help =~ $'\n  '$previous' '[A-Z] ]]; then
 		return # some number or name
 	elif [[ $current == -* ]]; then

@@ -16,6 +16,8 @@ function __zcbuf_complete
         __fish_complete_directories (commandline -ct)
     else if test $words[-1] = --heap
         __zcbuf_heaps
+    else if test "$words[2] $words[-1]" = 'top --by'
+        string split ' ' 'buffer holding process exporter cgroup'
     else if string match -rq -- "^  $words[-1] [A-Z]" $help
         return # some number or name
     else if string match -q -- '-*' (commandline -ct)

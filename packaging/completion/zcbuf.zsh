@@ -12,6 +12,8 @@ elif [[ $previous == --disk ]]; then
 	_directories
 elif [[ $previous == --heap ]]; then
 	compadd ${${(f)"$($zcbuf list)"}[2,-1]%% *}
+elif [[ "$command $previous" == 'top --by' ]]; then
+	compadd buffer holding process exporter cgroup
 elif [[ $help == *$'\n'"  $previous "[A-Z]* ]]; then
 	_message 'some number or name'
 elif [[ $PREFIX == -* ]]; then

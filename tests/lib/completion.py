@@ -125,10 +125,11 @@ def test(name, shell):
     ok({"/proc/sys/fs", "/proc/sys/kernel"} <= {path.rstrip("/") for path in found}, f"{name}: directories for --disk", found)
     found = shell.complete(f"zcbuf info {str(os.getpid())[:-1]}")
     ok(str(os.getpid()) in found, f"{name}: processes for info", found)
+    offers(f"{name}: the tables of top", shell, "zcbuf top --json --by ", ["buffer", "holding", "process", "exporter", "cgroup"])
     offers(f"{name}: nothing for a number", shell, "zcbuf bench --size ", [])
 
 
-COMMANDS = ["list", "alloc", "info", "bench"]
+COMMANDS = ["list", "alloc", "info", "top", "bench"]
 HEAPS = [heap["name"] for heap in json.loads(subprocess.run(["zcbuf", "list", "--json"], capture_output=True).stdout)]
 for name in "bash", "zsh", "fish":
     with Fish() if name == "fish" else Shell(name) as shell:
