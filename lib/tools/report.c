@@ -118,8 +118,7 @@ static size_t character(const char *text, wchar_t *wide)
 	return 1;
 }
 
-/* Names are other people's: what could steer a terminal is shown as '?'. */
-static char *printable(const char *text)
+char *report_printable(const char *text)
 {
 	char *shown = or_die(malloc(strlen(text) + 1)), *end = shown;
 
@@ -168,7 +167,8 @@ void report_text(struct report *report, const char *title, const char *key,
 		 const char *text)
 {
 	if (text)
-		add_cell(report, title, key, false, printable(text), json_string(text));
+		add_cell(report, title, key, false, report_printable(text),
+			 json_string(text));
 	else
 		report_unknown(report, title, key);
 }
@@ -183,42 +183,45 @@ void report_number(struct report *report, const char *title, const char *key,
 void report_figure(struct report *report, const char *title, const char *key,
 		   const char *text)
 {
-	add_cell(report, title, key, true, printable(text), json_string(text));
+	add_cell(report, title, key, true, report_printable(text), json_string(text));
 }
 
-char *readable_bytes(uint64_t bytes)
+struct readable readable_bytes(uint64_t bytes)
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB" };
 	double value = (double)bytes;
+	struct readable text;
 	size_t unit = 0;
+	int digits = 1;
 
 	while (value >= 1024 && unit < 4) {
 		value /= 1024;
 		unit++;
 	}
-	if (value == (double)(uint64_t)value)
-		return format("%.0f %s", value, units[unit]);
-	/* Exactly, if the next smaller unit can say it: 8100 KiB, not 7.9 MiB. */
-	if (unit > 1 && value * 1024 == (double)(uint64_t)(value * 1024))
-		return format("%.0f %s", value * 1024, units[unit - 1]);
-	return format("%.1f %s", value, units[unit]);
+	if (value == (double)(uint64_t)value) {
+		digits = 0;
+	} else if (unit > 1 && value * 1024 == (double)(uint64_t)(value * 1024)) {
+		/* Exactly, if the next smaller unit can say it: 8100 KiB, not 7.9 MiB. */
+		value *= 1024;
+		unit--;
+		digits = 0;
+	}
+	snprintf(text.text, sizeof(text.text), "%.*f %s", digits, value, units[unit]);
+	return text;
 }
 
 void report_bytes(struct report *report, const char *title, const char *key, uint64_t bytes)
 {
-	add_cell(report, title, key, true, readable_bytes(bytes),
+	add_cell(report, title, key, true, format("%s", readable_bytes(bytes).text),
 		 format("%" PRIu64, bytes));
 }
 
 void report_size(struct report *report, const char *title, const char *key, uint64_t bytes,
 		 bool exact)
 {
-	char *shown = readable_bytes(bytes);
-	char *longer = exact ? NULL : format(">= %s", shown);
-
-	add_cell(report, title, key, true, longer ? longer : shown,
+	add_cell(report, title, key, true,
+		 format("%s%s", exact ? "" : ">= ", readable_bytes(bytes).text),
 		 format("%" PRIu64, bytes));
-	free(longer ? shown : NULL);
 }
 
 void report_seconds(struct report *report, const char *title, const char *key,
@@ -249,7 +252,7 @@ void report_numbers(struct report *report, const char *title, const char *key,
 		free(json);
 		json = longer;
 	}
-	add_cell(report, title, key, false, printable(count ? shown : "-"),
+	add_cell(report, title, key, false, report_printable(count ? shown : "-"),
 		 format("%s]", json));
 	free(json);
 }
@@ -270,7 +273,7 @@ void report_texts(struct report *report, const char *title, const char *key,
 		free(shown);
 		shown = longer;
 	}
-	all = printable(*shown ? shown : "-");
+	all = report_printable(*shown ? shown : "-");
 	add_cell(report, title, key, false, all, format("%s]", json));
 	free(shown);
 	free(json);

@@ -55,8 +55,17 @@ void report_write(const struct report *report, FILE *file);
 void report_print(const struct report *report);
 void report_free(struct report *report);
 
-/* "8100 KiB", to be freed. */
-char *readable_bytes(uint64_t bytes);
+/* Bytes for people: "8 MiB", "8100 KiB". */
+struct readable {
+	char text[32];
+};
+struct readable readable_bytes(uint64_t bytes);
+
+/*
+ * Names are other people's: what could steer a terminal is shown as '?'. The caller frees
+ * the result.
+ */
+char *report_printable(const char *text);
 
 /* What malloc() and its like returned; out of memory, the command ends. */
 void *or_die(void *memory);

@@ -14,6 +14,7 @@
 /* Subcommands: return the exit status. argv[0] is the subcommand's name. */
 int cmd_alloc(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_bench(struct zcbuf_ctx *ctx, int argc, char **argv);
+int cmd_doctor(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_info(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_list(struct zcbuf_ctx *ctx, int argc, char **argv);
 int cmd_top(struct zcbuf_ctx *ctx, int argc, char **argv);

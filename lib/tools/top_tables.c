@@ -734,7 +734,6 @@ void top_summary(const struct scan *scan, const struct top_filter *filter, char 
 	bool *holds = or_die(calloc(scan->process_count + 1, sizeof(bool)));
 	size_t buffers = 0, processes = 0, exporters = groups.count;
 	uint64_t memory = 0, unheld = 0;
-	char *bytes, *nobodys;
 
 	for (size_t i = 0; i < groups.count; i++) {
 		const struct group *group = &groups.array[i];
@@ -747,15 +746,12 @@ void top_summary(const struct scan *scan, const struct top_filter *filter, char 
 	}
 	for (size_t j = 0; j < scan->process_count; j++)
 		processes += holds[j];
-	bytes = readable_bytes(memory);
-	nobodys = readable_bytes(unheld);
 	snprintf(text, size,
 		 "%zu buffer%s of %zu exporter%s, %s, held by %zu process%s%s%s%s", buffers,
-		 buffers == 1 ? "" : "s", exporters, exporters == 1 ? "" : "s", bytes,
+		 buffers == 1 ? "" : "s", exporters, exporters == 1 ? "" : "s",
+		 readable_bytes(memory).text,
 		 processes, processes == 1 ? "" : "es", unheld ? "; " : "",
-		 unheld ? nobodys : "", unheld ? " held by none" : "");
-	free(bytes);
-	free(nobodys);
+		 unheld ? readable_bytes(unheld).text : "", unheld ? " held by none" : "");
 	free(holds);
 	groups_release(&groups);
 }

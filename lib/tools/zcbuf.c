@@ -17,11 +17,12 @@ static const char help[] =
 	"copy.\n"
 	"\n"
 	"Commands:\n"
-	"  list   the heaps of this machine, and what each can do\n"
-	"  alloc  allocate buffers, and show what they are made of\n"
-	"  info   describe a buffer, or all buffers of a process\n"
-	"  top    every dma-buf of this machine, and who holds it, live\n"
-	"  bench  measure what a buffer costs, from each heap\n"
+	"  list    the heaps of this machine, and what each can do\n"
+	"  alloc   allocate buffers, and show what they are made of\n"
+	"  info    describe a buffer, or all buffers of a process\n"
+	"  top     every dma-buf of this machine, and who holds it, live\n"
+	"  bench   measure what a buffer costs, from each heap\n"
+	"  doctor  find out what keeps this user from allocating, and what helps\n"
 	"\n"
 	"  --help     this, or after a command what that does\n"
 	"  --version  which version this is\n"
@@ -36,6 +37,7 @@ static const char help[] =
 	"  zcbuf top                      who holds which buffers, and what do they "
 	"add up to?\n"
 	"  zcbuf list --json | jq         the heaps again, for a program\n"
+	"  zcbuf doctor                   why can I not allocate?\n"
 	"  zcbuf bench                    what does a frame cost, from each of them?\n"
 	"\n"
 	"Buffers come from the heaps of the module zcbuf, else from other heaps "
@@ -54,6 +56,7 @@ static const struct {
 	{ "info", cmd_info },
 	{ "top", cmd_top },
 	{ "bench", cmd_bench },
+	{ "doctor", cmd_doctor },
 };
 
 int failure(const char *format, ...)

@@ -84,7 +84,7 @@ class Held:
 def test_help():
     ok("Usage: zcbuf COMMAND" in succeeds("--help succeeds", "--help"), "--help tells the usage")
     ok(succeeds("--version succeeds", "--version").startswith("zcbuf "), "--version tells the version")
-    for command in "list", "alloc", "info", "top", "bench":
+    for command in "list", "alloc", "info", "top", "bench", "doctor":
         text = succeeds(f"{command} --help succeeds", command, "--help")
         ok(f"Usage: zcbuf {command}" in text, f"{command} --help tells the usage")
     run = zcbuf()
@@ -319,7 +319,7 @@ def test_bench_without_module():
 def test_errors():
     fails(2, "no-such: no such command", "an unknown command: status 2", "no-such")
     fails(2, "not expected", "list with an argument: status 2", "list", "x")
-    for command in "list", "alloc", "info", "top", "bench":
+    for command in "list", "alloc", "info", "top", "bench", "doctor":
         fails(2, "unrecognized option", f"{command} with an unknown option: status 2", command, "--no-such")
     with open("/dev/full", "w") as target:
         run = subprocess.run(["zcbuf", "list"], stdout=target, stderr=subprocess.PIPE, text=True)

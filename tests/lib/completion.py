@@ -129,7 +129,7 @@ def test(name, shell):
     offers(f"{name}: nothing for a number", shell, "zcbuf bench --size ", [])
 
 
-COMMANDS = ["list", "alloc", "info", "top", "bench"]
+COMMANDS = ["list", "alloc", "info", "top", "bench", "doctor"]
 HEAPS = [heap["name"] for heap in json.loads(subprocess.run(["zcbuf", "list", "--json"], capture_output=True).stdout)]
 for name in "bash", "zsh", "fish":
     with Fish() if name == "fish" else Shell(name) as shell:
