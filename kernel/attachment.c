@@ -124,10 +124,11 @@ struct sg_table *zcbuf_attachment_map(struct dma_buf_attachment *attachment,
 	int err = -EBUSY;
 
 	/*
-	 * An importer that looks for pages would find none. Not refused when it attaches:
-	 * V4L2, since Linux 6.12, then never puts its reference to the buffer.
+	 * An importer that looks for pages would find none, and a device that takes less than
+	 * a page at a time would be given more. Not refused when they attach: V4L2, since
+	 * Linux 6.12, then never puts its reference to the buffer.
 	 */
-	if (!ops->page && !attachment->peer2peer)
+	if ((!ops->page && !attachment->peer2peer) || dma_get_max_seg_size(a->dev) < PAGE_SIZE)
 		return ERR_PTR(-EOPNOTSUPP);
 
 	mutex_lock(&view->buf->lock);

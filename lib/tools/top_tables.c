@@ -749,9 +749,9 @@ void top_summary(const struct scan *scan, const struct top_filter *filter, char 
 	snprintf(text, size,
 		 "%zu buffer%s of %zu exporter%s, %s, held by %zu process%s%s%s%s", buffers,
 		 buffers == 1 ? "" : "s", exporters, exporters == 1 ? "" : "s",
-		 readable_bytes(memory).text,
-		 processes, processes == 1 ? "" : "es", unheld ? "; " : "",
-		 unheld ? readable_bytes(unheld).text : "", unheld ? " held by none" : "");
+		 readable_bytes(memory).text, processes, processes == 1 ? "" : "es",
+		 unheld ? "; " : "", unheld ? readable_bytes(unheld).text : "",
+		 unheld ? " held by none" : "");
 	free(holds);
 	groups_release(&groups);
 }

@@ -51,12 +51,8 @@ static const struct {
 	const char *name;
 	int (*run)(struct zcbuf_ctx *ctx, int argc, char **argv);
 } commands[] = {
-	{ "list", cmd_list },
-	{ "alloc", cmd_alloc },
-	{ "info", cmd_info },
-	{ "top", cmd_top },
-	{ "bench", cmd_bench },
-	{ "doctor", cmd_doctor },
+	{ "list", cmd_list }, { "alloc", cmd_alloc }, { "info", cmd_info },
+	{ "top", cmd_top },   { "bench", cmd_bench }, { "doctor", cmd_doctor },
 };
 
 int failure(const char *format, ...)
