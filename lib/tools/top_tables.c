@@ -269,8 +269,7 @@ static void count_holding(struct group *group, const struct scan_buffer *buffer,
 	group->members[holding->process->index] = true;
 }
 
-/* Counts what @count claims to one memory, by all processes that have any, mean for groups
- * of processes. */
+/* Counts one memory, to which there are @count claims, for groups of processes. */
 static void count_memory(const struct scan *scan, struct groups *groups,
 			 enum top_table table, const struct claim *claims, size_t count)
 {
@@ -495,9 +494,9 @@ static void add_devices(struct row *row, const struct scan_buffer *buffer)
 	cell->texts = buffer->devices;
 	if (!buffer->devices && !buffer->info.buffer_id)
 		cell->kind = UNKNOWN;
-	cell->number = buffer->info.attachments;
-	for (cell->number = buffer->devices ? 0 : cell->number;
-	     buffer->devices && buffer->devices[cell->number];)
+	if (!buffer->devices)
+		cell->number = buffer->info.attachments;
+	while (buffer->devices && buffer->devices[cell->number])
 		cell->number++;
 }
 

@@ -442,18 +442,18 @@ def test_names():
     with Process("top\x1b[2J", [alloc("zcbuf-vmalloc", 4 * KiB, "\x1b[31mred")]):
         answer = top("--once")
         ok("\x1b" not in answer.stdout and "?[31mred" in answer.stdout and "top?[2J(" in answer.stdout, "they steer no terminal", answer)
-        # a file of that name, in a place of its own, is no dma-buf
-    script = """mount -t tmpfs tmpfs /mnt && cd /mnt && mkdir old && mount --rbind /proc /mnt/old && printf %4096s > /mnt/dmabuf:forged &&
-        exec chroot --skip-chdir / /usr/bin/python3 -c '
-import mmap, os, sys, time
-os.chroot("/mnt")
-file = open("/dmabuf:forged", "r+b")
-kept = mmap.mmap(file.fileno(), 4096)
+    # A file of that name is no dma-buf, at whatever root it is.
+    script = """mount -t tmpfs tmpfs /mnt && mkdir /mnt/old && printf %4096s > /mnt/dmabuf:forged && exec python3 -c '
+import mmap, subprocess, time
+subprocess.run(["pivot_root", "/mnt", "/mnt/old"], check=True)
+with open("/dmabuf:forged", "r+b") as file:
+    kept = mmap.mmap(file.fileno(), 4096)
 print("!", flush=True)
 time.sleep(1000)'"""
     keep = alloc("zcbuf-vmalloc", 4 * KiB)
     forger = subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE)
-    ok(forger.stdout.readline() == b"!\n" and "/dmabuf:forged" in open(f"/proc/{forger.pid}/maps").read(), "a file may be called like a dma-buf")
+    forger.stdout.read(1)
+    ok(" /dmabuf:forged\n" in open(f"/proc/{forger.pid}/maps").read(), "a file may be called like a dma-buf")
     seen = look("which is seen through")
     ok(forger.pid not in rows_by("pid", seen["processes"]), "it is none", seen["processes"])
     forger.kill()
@@ -476,8 +476,51 @@ def test_vanishing(world):
     ok(len(good) == len(answers), "a look never fails though processes vanish", *answers)
     missed = [number for answer in good for number in set(world.inodes.values()) - set(rows_by("inode", json.loads(answer.stdout)["buffers"]))]
     ok(not missed, "and misses nothing that stays", missed)
-    odd = [row for answer in good for row in json.loads(answer.stdout)["holdings"] if not row["fds"] + row["mappings"] or not row["process"]]
+    odd = [row for answer in good for row in json.loads(answer.stdout)["holdings"] if not row["fds"] + row["mappings"]]
     ok(not odd, "nor has half a process", odd)
+
+
+class Halted:
+    """zcbuf top, halted after its call number WHEN of that name, of that path."""
+
+    def __init__(self, path, name, when):
+        self.strace = subprocess.Popen(
+            ["strace", "-qqq", "-o", "/dev/null", "-P", path, "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGSTOP:when={when}",
+             "zcbuf", "top", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        children = f"/proc/{self.strace.pid}/task/{self.strace.pid}/children"
+        deadline = time.monotonic() + 60
+        self.halted = False
+        while not self.halted and self.strace.poll() is None and time.monotonic() < deadline:
+            for self.pid in open(children).read().split():
+                with contextlib.suppress(OSError), open(f"/proc/{self.pid}/status") as status:
+                    text = status.read()
+                    self.halted = "\nName:\tzcbuf\n" in f"\n{text}" and "\nState:\tt" in text.lower()
+            time.sleep(0.02)
+
+    def go_on(self):
+        """What it says in the end, or None."""
+        if self.halted:
+            os.kill(int(self.pid), signal.SIGCONT)
+        text, errors = self.strace.communicate(timeout=60)
+        return json.loads(text) if self.halted and self.strace.returncode == 0 and not errors else None
+
+
+def test_halted(world):
+    """What happens just while it looks."""
+    gone = alloc("zcbuf-vmalloc", 4 * KiB)
+    number = inode(gone)
+    look = Halted("/proc", "openat", 1)
+    os.close(gone)
+    seen = look.go_on()
+    ok(seen and number not in rows_by("inode", seen["buffers"]), "what is freed after it was listed is not taken for a device's", seen)
+    for name, when, what in ("openat", 1, "is opened"), ("openat", 2, "shows its descriptors"), ("newfstatat", 1, "has shown one"), ("openat", 4, "has described one"):
+        fds = [alloc("zcbuf-vmalloc", 4 * KiB), alloc("zcbuf-vmalloc", 4 * KiB)]
+        with Process("top-brief", fds) as brief:
+            for fd in fds:
+                os.close(fd)
+            look = Halted(f"/proc/{brief.pid}", name, when)
+        seen = look.go_on()
+        ok(seen and set(world.inodes.values()) <= set(rows_by("inode", seen["buffers"])), f"a process may end just when it {what}", look.halted, seen)
 
 
 def test_arguments():
@@ -499,11 +542,12 @@ def test_arguments():
 class Terminal:
     """zcbuf top on a terminal of its own."""
 
-    def __init__(self, *arguments, lines=24, columns=132, term="xterm"):
+    def __init__(self, *arguments, lines=24, columns=132, term="xterm", hangup=signal.SIG_DFL):
         self.text = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.environ["TERM"] = term
+            signal.signal(signal.SIGHUP, hangup)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
             os.kill(os.getpid(), signal.SIGSTOP)
             os.execvp("zcbuf", ["zcbuf", "top", *arguments])
@@ -624,10 +668,18 @@ def test_terminal(world):
         ok(screen.text.endswith("\x1b[?25h\x1b[?1049l") and termios.tcgetattr(screen.fd) == screen.before, "stopped, it leaves the screen as it was", [screen.text[-100:]])
         screen.text = ""
         os.kill(screen.pid, signal.SIGCONT)
-        screen.shows("and comes back", lambda lines: "only drm" in lines[1])
-        os.close(screen.fd)
-        _, code = os.waitpid(screen.pid, 0)
-        ok(os.waitstatus_to_exitcode(code) in (0, -signal.SIGHUP), "it ends when the terminal is gone", code)
+        screen.shows("and comes back", lambda lines: "only drm" in lines[1] and "\x1b[?1049h\x1b[?25l" in screen.text)
+        ok(termios.tcgetattr(screen.fd)[3] & (termios.ECHO | termios.ICANON) == 0, "keys are not echoed again")
+    for hangup, status in (signal.SIG_DFL, -signal.SIGHUP), (signal.SIG_IGN, 0):
+        with Terminal(hangup=hangup) as screen:
+            screen.shows("a terminal is there", lambda lines: header(lines))
+            os.close(screen.fd)
+            deadline = time.monotonic() + 60
+            pid = 0
+            while not pid and time.monotonic() < deadline:
+                pid, code = os.waitpid(screen.pid, os.WNOHANG)
+                time.sleep(0.02)
+            ok(pid and os.waitstatus_to_exitcode(code) in (status, 0), f"it ends when the terminal is gone, and SIGHUP is {hangup.name}", pid and code)
     with Terminal(term="dumb") as screen:
         deadline = time.monotonic() + 60
         while "HELD BY" not in screen.text and time.monotonic() < deadline:
@@ -651,6 +703,7 @@ with World() as world:
     test_statistics(world)
     test_names()
     test_vanishing(world)
+    test_halted(world)
     test_terminal(world)
 test_arguments()
 print(f"1..{count}")
