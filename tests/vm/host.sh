@@ -51,16 +51,17 @@ prepare() { # prepare [KERNELS…]
 	fi
 	prepare_host
 	prepare_guest
+	[[ " $* " != *+arm64\ * ]] || prepare_arm64_guest
 	[[ " $* " != *' debug'* ]] || prepare_debug_guest
 	build "$guest"
 	[[ " $* " != *+arm64\ * ]] || prepare_arm64
 }
 
 prepare_arm64() {
-	prepare_arm64_guest
 	build "$arm64_guest" arm64
 	# The device tree that QEMU makes, and what we add to it. What dtc warns of is QEMU's.
-	"${arm64_machine[@]}" -M "dumpdtb=$out/arm64.dtb" 2> "$out/arm64.dtb.log"
+	"${arm64_machine[@]}" -M "dumpdtb=$out/arm64.dtb" 2> "$out/arm64.dtb.log" ||
+		die "QEMU does not tell which device tree it makes; what it says is in $out/arm64.dtb.log"
 	in_root "$arm64_guest" sh -c '{ dtc -I dtb out/arm64.dtb && cat tests/vm/arm64.dts; } | dtc > out/arm64.new' 2>> "$out/arm64.dtb.log"
 	mv "$out/arm64.new" "$out/arm64.dtb"
 }
