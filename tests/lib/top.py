@@ -17,6 +17,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 
@@ -437,6 +438,9 @@ def test_names():
     ok(all(rows) and [row["size"] for row in rows] == [4 * KiB, 8 * KiB, 12 * KiB] and {row["exporter"] for row in rows} == {"zcbuf-vmalloc"}
        and not any("forged" in str(row["devices"]) for row in rows) and len(seen["buffers"]) == len({row["inode"] for row in seen["buffers"]}),
        "and change nothing else", rows)
+    with Process("top-names", fds, user=65534):
+        rows = [rows_by("inode", look("not even to a user", **NOBODY)["buffers"]).get(number, {}) for number in numbers]
+        ok(all(rows) and [(row["size"], row["exporter"]) for row in rows] == [(size * KiB, "zcbuf-vmalloc") for size in (4, 8, 12)], "whom the kernel's list does not help", rows)
     for fd in fds:
         os.close(fd)
     with Process("top\x1b[2J", [alloc("zcbuf-vmalloc", 4 * KiB, "\x1b[31mred")]):
@@ -484,24 +488,23 @@ class Halted:
     """zcbuf top, halted after its call number WHEN of that name, of that path."""
 
     def __init__(self, path, name, when):
+        self.log = tempfile.NamedTemporaryFile("r")
         self.strace = subprocess.Popen(
-            ["strace", "-qqq", "-o", "/dev/null", "-P", path, "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGSTOP:when={when}",
-             "zcbuf", "top", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        children = f"/proc/{self.strace.pid}/task/{self.strace.pid}/children"
+            ["strace", "-f", "-o", self.log.name, "-P", path, "-e", f"inject={name}:signal=SIGSTOP:when={when}", "zcbuf", "top", "--json"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
-        self.halted = False
-        while not self.halted and self.strace.poll() is None and time.monotonic() < deadline:
-            for self.pid in open(children).read().split():
-                with contextlib.suppress(OSError), open(f"/proc/{self.pid}/status") as status:
-                    text = status.read()
-                    self.halted = "\nName:\tzcbuf\n" in f"\n{text}" and "\nState:\tt" in text.lower()
+        text = ""
+        while not (halted := re.search(r"^(\d+) +--- stopped by SIGSTOP", text, re.M)) and self.strace.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
+            text += self.log.read()
+        self.halted = halted and int(halted.group(1))
 
     def go_on(self):
         """What it says in the end, or None."""
         if self.halted:
-            os.kill(int(self.pid), signal.SIGCONT)
+            os.kill(self.halted, signal.SIGCONT)
         text, errors = self.strace.communicate(timeout=60)
+        self.log.close()
         return json.loads(text) if self.halted and self.strace.returncode == 0 and not errors else None
 
 
