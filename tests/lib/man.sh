@@ -122,14 +122,10 @@ same 'zcbuf.4 has the parameters of the module' "$(modinfo -F parm zcbuf | cut -
 
 # ---- examples ------------------------------------------------------------------------------------
 
-# A display that includes something is a program, and any other is what is typed, after '$ ', and what is then seen,
-# where '...' stands for anything. The program has the name that cc is given in the next display.
-mkdir "$work/bin"
-printf '#!/bin/sh\nexec /usr/bin/cc -Wall -Wextra -Werror "$@"\n' > "$work/bin/cc"
-chmod +x "$work/bin/cc"
-# shellcheck disable=SC2053 # a pattern
-matches() { [[ $1 == $2 ]]; }
-squeezed() { sed -E 's/ +/ /g; s/^ //; s/ $//'; }
+# A display that includes something is a program, and any other is what is typed. The program has the name that cc is given
+# in the next display.
+# shellcheck source=tests/console.sh
+source "$(dirname "$0")/../console.sh"
 
 for page in "${pages[@]}"; do
 	dir=$work/${page##*/}
@@ -145,13 +141,9 @@ for page in "${pages[@]}"; do
 			program=$display
 			continue
 		fi
-		name=$(sed -nE 's/^\$ cc .* ([a-z]+\.c) .*/\1/p' "$display")
+		name=$(source_of "$display")
 		[[ ! $program || ! $name ]] || mv "$program" "$dir/$name"
-		sed -n 's/^\$ //p' "$display" > "$dir/script"
-		said=$(cd "$dir" && PATH=$work/bin:$PATH bash script 2>&1)
-		said="status $?: $(squeezed <<< "$said")"
-		matches "$said" "status 0: $(sed '/^\$ /d' "$display" | squeezed | sed 's/[][*?\\]/\\&/g; s/\.\.\./*/g')"
-		check $? "$page: $(tail -n 1 "$dir/script")" "$said"
+		types "$page" "$display" "$dir"
 	done
 	nothing "$page: all its programs were compiled" "$(grep -l '^#include' "$dir"/display-*)"
 done
