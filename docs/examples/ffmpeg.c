@@ -85,6 +85,7 @@ int main(int argc, char **argv)
 	TRY(zcbuf_heap_alloc(heap, STRIDE * HEIGHT, NULL, &buffer));
 	frame = wrap(buffer, frames);
 
+	mapped->format = pool->sw_format;
 	TRY(av_hwframe_map(mapped, frame, AV_HWFRAME_MAP_READ));
 	TRY(zcbuf_buffer_map(buffer, ZCBUF_SYNC_WRITE, &pixels));
 	TRY(zcbuf_buffer_begin(buffer, ZCBUF_SYNC_WRITE));
