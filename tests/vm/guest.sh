@@ -43,7 +43,7 @@ packages=(
 # The smaller guest of arm64: what the tests of the module and the library need. Those that compile are not for it.
 arm64_packages=(
 	bash busybox-static coreutils dash diffutils dropbear-bin findutils grep gzip hostname iproute2 kmod libc-bin login mawk mount
-	procps python3-minimal sed socat tar util-linux
+	procps python3-minimal sed socat strace tar util-linux
 	acl gdb libcap2-bin libc6-dbg rdma-core valgrind
 	libasan8 libtsan2 libubsan1 libdrm-dev libibverbs-dev liburing-dev libc6-dev
 )

@@ -402,7 +402,7 @@ programs_of() {
 	case $1 in
 	7.3) ;;
 	6.1) printf '%s\n' kernel/ lib/ tour/ gst/{camera,display,killed,pool,sink-src,two-processes} "${once[@]}" ;;
-	6.*+arm64) printf '%s\n' kernel/ lib/ '!lib/doctor' "${once[@]}" ;; # it has no strace, v4l2-ctl and GStreamer
+	6.*+arm64) printf '%s\n' kernel/ lib/ '!lib/doctor' "${once[@]}" ;; # it has no v4l2-ctl and GStreamer
 	6.12) printf '%s\n' kernel/ lib/ tour/ gst/{camera,display,pool,two-processes} "${once[@]}" "${long[@]}" '!lib/doctor' '!lib/top' ;;
 	*+cma) printf '%s\n' kernel/ gst/{camera,pool} "${once[@]}" "${long[@]}" ;;
 	debug) # where races, ways back from failures, and lives that end out of order are
