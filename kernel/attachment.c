@@ -4,6 +4,7 @@
 #include <linux/dma-mapping.h>
 #include <linux/minmax.h>
 #include <linux/scatterlist.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -251,4 +252,26 @@ unsigned int zcbuf_attachments_count(struct zcbuf_buffer *buf)
 		count++;
 	mutex_unlock(&buf->lock);
 	return count;
+}
+
+/** zcbuf_attachments_show() - the devices, each with the direction of its mapping, or - */
+void zcbuf_attachments_show(struct zcbuf_buffer *buf, struct seq_file *m)
+{
+	static const char * const mapped[] = {
+		[DMA_BIDIRECTIONAL]	= "both",
+		[DMA_TO_DEVICE]		= "to-device",
+		[DMA_FROM_DEVICE]	= "from-device",
+		[DMA_NONE]		= "attached",
+	};
+	struct zcbuf_attachment *a;
+	const char *comma = "";
+
+	mutex_lock(&buf->lock);
+	if (list_empty(&buf->attachments))
+		seq_putc(m, '-');
+	list_for_each_entry(a, &buf->attachments, link) {
+		seq_printf(m, "%s%s:%s", comma, dev_name(a->dev), mapped[a->dir]);
+		comma = ",";
+	}
+	mutex_unlock(&buf->lock);
 }

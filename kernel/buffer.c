@@ -70,6 +70,7 @@ struct zcbuf_buffer *zcbuf_buffer_alloc(struct zcbuf_file *zfile, u64 size, u64 
 		goto free_memory;
 	dma_resv_init(&buf->resv);
 	atomic64_inc(&heap->used_buffers);
+	zcbuf_debugfs_add(buf);
 	return buf;
 
 free_memory:
@@ -88,6 +89,7 @@ static void zcbuf_buffer_release(struct kref *ref)
 	struct zcbuf_buffer *buf = container_of(ref, struct zcbuf_buffer, ref);
 
 	trace_zcbuf_free(buf);
+	zcbuf_debugfs_remove(buf);
 	if (buf->file)
 		zcbuf_file_remove(buf);
 	buf->heap->ops->free(buf);

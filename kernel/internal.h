@@ -7,9 +7,9 @@
  * A buffer is reference-counted: each view, and each mapping made through a heap node,
  * holds one reference. Views of one buffer share its memory and its fences.
  *
- * Locks, outermost first: mmap_lock, dma_resv, &zcbuf_buffer.lock, &zcbuf_file.lock, and
- * those of pool.c, which reclaim takes as well. Nothing allocates or copies to user space
- * from &zcbuf_buffer.lock on. The lock of limit.c is by itself.
+ * Locks, outermost first: mmap_lock, dma_resv, that of debugfs.c, &zcbuf_buffer.lock,
+ * &zcbuf_file.lock, and those of pool.c, which reclaim takes as well. Nothing allocates or
+ * copies to user space from that of debugfs.c on. The lock of limit.c is by itself.
  */
 #ifndef ZCBUF_INTERNAL_H
 #define ZCBUF_INTERNAL_H
@@ -25,6 +25,7 @@
 
 #include "../uapi/zcbuf.h"
 
+struct seq_file;
 struct zcbuf_buffer;
 struct zcbuf_file;
 struct zcbuf_user;
@@ -102,6 +103,7 @@ struct zcbuf_heap {
 /**
  * struct zcbuf_buffer - memory with an owner and a charge
  * @ref: one for each view, and for each mapping made through a heap node
+ * @link: in the list of all
  * @heap: where the memory comes from
  * @user: for whom it is counted
  * @memory: the heap's own
@@ -121,6 +123,7 @@ struct zcbuf_heap {
  */
 struct zcbuf_buffer {
 	struct kref ref;
+	struct list_head link;
 	struct zcbuf_heap *heap;
 	struct zcbuf_user *user;
 	void *memory;
@@ -181,6 +184,7 @@ extern u64 zcbuf_user_limit;
 struct zcbuf_user *zcbuf_user_get(void);
 struct zcbuf_user *zcbuf_user_hold(struct zcbuf_user *user);
 void zcbuf_user_put(struct zcbuf_user *user);
+uid_t zcbuf_user_uid(const struct zcbuf_user *user);
 int zcbuf_charge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes);
 void zcbuf_uncharge(struct zcbuf_heap *heap, struct zcbuf_user *user, u64 bytes);
 
@@ -218,6 +222,13 @@ void zcbuf_attachments_sync_for_cpu(struct zcbuf_buffer *buf, size_t offset, siz
 void zcbuf_attachments_sync_for_device(struct zcbuf_buffer *buf, size_t offset,
 				       size_t length);
 unsigned int zcbuf_attachments_count(struct zcbuf_buffer *buf);
+void zcbuf_attachments_show(struct zcbuf_buffer *buf, struct seq_file *m);
+
+/* debugfs.c */
+void zcbuf_debugfs_add(struct zcbuf_buffer *buf);
+void zcbuf_debugfs_remove(struct zcbuf_buffer *buf);
+void zcbuf_debugfs_init(void);
+void zcbuf_debugfs_exit(void);
 
 /* ioctl.c */
 extern const struct file_operations zcbuf_control_fops;

@@ -78,6 +78,12 @@ void zcbuf_user_put(struct zcbuf_user *user)
 	kfree(user);
 }
 
+/** zcbuf_user_uid() - who it is, as the first user namespace numbers them */
+uid_t zcbuf_user_uid(const struct zcbuf_user *user)
+{
+	return from_kuid(&init_user_ns, user->uid);
+}
+
 static bool zcbuf_count(atomic64_t *used_bytes, u64 bytes, u64 limit)
 {
 	s64 used = atomic64_read(used_bytes);

@@ -86,11 +86,13 @@ static int __init zcbuf_init(void)
 	err = zcbuf_pool_init();
 	if (err)
 		return err;
+	zcbuf_debugfs_init();
 	err = zcbuf_heaps_init();
 	if (!err)
 		err = zcbuf_nodes_init();
 	if (err) {
 		zcbuf_heaps_exit();
+		zcbuf_debugfs_exit();
 		zcbuf_pool_exit();
 	}
 	return err;
@@ -100,6 +102,7 @@ static void __exit zcbuf_exit(void)
 {
 	zcbuf_nodes_exit();
 	zcbuf_heaps_exit();
+	zcbuf_debugfs_exit();
 	zcbuf_pool_exit();
 }
 
