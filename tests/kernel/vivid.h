@@ -143,8 +143,9 @@ static inline struct video camera(void)
 
 	if (ioctl(video.fd, VIDIOC_S_INPUT, &(int){ 0 }))
 		bail("VIDIOC_S_INPUT: %s", strerror(errno));
-	if (!video_control(&video, "OSD Text Mode", 2))
-		bail("vivid has no OSD Text Mode");
+	if (!video_control(&video, "OSD Text Mode", 2) ||
+	    !video_control(&video, "Horizontal Movement", 3))
+		bail("vivid has no OSD Text Mode or Horizontal Movement");
 	video_format(&video, 640, 480, V4L2_PIX_FMT_YUYV);
 	return video;
 }
