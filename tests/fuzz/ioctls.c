@@ -525,14 +525,21 @@ static void make(const struct call *call, struct worker *worker)
 	/* The core warns of an exporter whose vmap() fails. */
 	bool fails = call->what >> 6 == THREADS && worker->fail_nth >= 0 &&
 		     function != call_device_access && function != call_fork;
+	sigset_t all;
 
 	if (worker->cover && !is_child)
 		__atomic_store_n(&worker->cover[0], 0, __ATOMIC_RELAXED);
-	if (fails)
+	if (fails) {
+		/* a signal that cannot be written to the stack is a SIGSEGV */
+		sigfillset(&all);
+		pthread_sigmask(SIG_BLOCK, &all, NULL);
 		fail(worker, 1 + (call->c & 0x1f));
+	}
 	function(call, worker);
-	if (fails)
+	if (fails) {
 		fail(worker, 0);
+		pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+	}
 	operations++;
 	if (!worker->cover || is_child)
 		return;
