@@ -2,7 +2,8 @@
 # Builds the guest: one Debian trixie root with every supported kernel, for chroot and for QEMU.
 #
 #   guest.sh build DIR        make DIR (as root)
-#   guest.sh debug BASE DIR   make DIR: BASE, and a kernel that looks for faults
+#   guest.sh own_kernel NAME BASE DIR
+#                             make DIR: BASE, and a kernel that looks for faults, by NAME.config
 #   guest.sh arm64 BASE DIR   make DIR: BASE, a cross compiler, and in DIR/arm64 a guest for it to compile for
 #
 # mmdebstrap calls it back as 'guest.sh kernels DIR' and 'guest.sh finish DIR'.
@@ -198,34 +199,35 @@ arm64() {
 	no_lists
 }
 
-# What add_kernel does with a kernel of Debian's, from its source. DIR shares BASE's files.
-debug() {
-	local base=$1 tree=/usr/src/linux-debug refused version
-	root=$2 system=$root
+# What add_kernel does with a kernel of Debian's, from its source and NAME.config. DIR shares BASE's files.
+own_kernel() { # own_kernel NAME BASE DIR
+	local name=$1 base=$2 tree=/usr/src/linux-$1 refused version options=(LOCALVERSION="-$1")
+	root=$3 system=$root
 	share "$base"
 	mount -t proc proc "$root/proc"
 	in_root apt-get -q -y --no-install-recommends install bc bison flex libelf-dev
 	unpack_source "$tree" 1
 	no_lists
 
-	cp "${0%/*}/debug.config" "$root$tree/"
+	cat "${0%/*}"/{machine,"$name"}.config > "$root$tree/our.config"
 	in_root make -C "$tree" tinyconfig
-	in_root sh -c "cd $tree && scripts/kconfig/merge_config.sh -m .config debug.config"
+	in_root sh -c "cd $tree && scripts/kconfig/merge_config.sh -m .config our.config"
 	in_root make -C "$tree" olddefconfig
-	refused=$(grep 'CONFIG_' "$root$tree/debug.config" | grep -vxFf "$root$tree/.config") || true
-	[[ ! $refused ]] || { echo "debug.config asks for what Linux does not do: ${refused//$'\n'/, }" >&2; exit 1; }
-	in_root make -C "$tree" -j "$(nproc)" LOCALVERSION=-debug bzImage modules
-	in_root make -C "$tree" LOCALVERSION=-debug modules_install
+	refused=$(grep 'CONFIG_' "$root$tree/our.config" | grep -vxFf "$root$tree/.config") || true
+	[[ ! $refused ]] || { echo "$name.config asks for what Linux does not do: ${refused//$'\n'/, }" >&2; exit 1; }
+	# races are looked for in the module only
+	in_root make -C "$tree" -j "$(nproc)" "${options[@]}" KCSAN_SANITIZE=n bzImage modules
+	in_root make -C "$tree" "${options[@]}" modules_install
 
 	version=$(< "$root$tree/include/config/kernel.release")
 	cp "$root$tree/arch/x86/boot/bzImage" "$root/boot/vmlinuz-$version"
-	in_root make -C "$tree" LOCALVERSION=-debug run-command \
+	in_root make -C "$tree" "${options[@]}" run-command \
 		KBUILD_RUN_COMMAND="\$(srctree)/scripts/package/install-extmod-build /usr/src/linux-headers-$version"
 	ln -sfn "/usr/src/linux-headers-$version" "$root/usr/lib/modules/$version/build"
 	rm -r "${root:?}$tree"
 	cp --remove-destination "$base/boot/kernels" "$root/boot/"
 	add_initrd "$version"
-	echo "debug $version" >> "$root/boot/kernels"
+	echo "$name $version" >> "$root/boot/kernels"
 	umount "$root/proc"
 }
 

@@ -3,7 +3,7 @@
 
 # What stands behind a + is how the machine differs from a plain one, see write_qemu.
 kernels=(debug 7.3 6.1 6.12+arm64 6.12 7.3+cma 7.3+bounce)
-debug_kernels=(debug debug+bounce) # for all there is, in hours
+debug_kernels=(debug debug+bounce kcsan) # for all there is, in hours
 bench_kernels=(6.1+icount 6.12+icount 6.12 7.3+icount 7.3)
 default_kernel=7.3
 vm_died=70 # the status of a command whose machine went away
@@ -52,7 +52,8 @@ prepare() { # prepare [KERNELS…]
 	prepare_host
 	prepare_guest
 	[[ " $* " != *+arm64\ * ]] || prepare_arm64_guest
-	[[ " $* " != *' debug'* ]] || prepare_debug_guest
+	[[ " $* " != *' '@(debug|kcsan)* ]] || prepare_own_kernel debug debug.config
+	[[ " $* " != *' kcsan'* ]] || prepare_own_kernel kcsan {debug,kcsan}.config
 	build "$guest"
 	[[ " $* " != *+arm64\ * ]] || prepare_arm64
 }
@@ -122,11 +123,12 @@ prepare_guest() {
 		"$guest/usr/bin/qemu-system-x86_64" -L "$guest/usr/share/qemu" -L "$guest/usr/share/seabios")
 }
 
-# The same root, and the kernel that looks for faults.
-prepare_debug_guest() {
-	local base=$guest
-	guest=$cache/guest-$(key_of guest.sh initrd-init debug.config)-debug
-	have_guest 4000 'the debug kernel, from its source, some 15 to 40 minutes' debug "$base"
+# The same root, and a kernel that looks for faults.
+prepare_own_kernel() { # prepare_own_kernel NAME CONFIGS…
+	local name=$1 base=$guest
+	shift
+	guest=$cache/guest-$(key_of guest.sh initrd-init machine.config "$@")-$name
+	have_guest 4000 "the $name kernel, from its source, some 15 to 40 minutes" own_kernel "$name" "$base"
 }
 
 # What compiles for arm64, and in its directory arm64 the guest that it compiles for.
@@ -320,7 +322,7 @@ write_qemu() {
 	# CPUs that are emulated by threads race each other as real ones do. Those that share one change places every
 	# 100 ms, and leave a small host its other CPU for another machine.
 	[[ $accel != tcg ]] || case $kernel in
-	*+cma | debug*) how+=,thread=multi ;;
+	*+cma | debug* | kcsan*) how+=,thread=multi ;;
 	*) how+=,thread=single ;;
 	esac
 	local cpus=(-accel "$how" -cpu 'max,la57=off' -smp 2)
@@ -334,7 +336,7 @@ write_qemu() {
 	*+icount) cpus=(-accel tcg -icount 'shift=0,sleep=off' -cpu 'max,la57=off,erms=off,fsrm=off' -smp 1) ;;
 	esac
 	# what it knows of each byte takes memory, and what it warns of is a fault
-	[[ $kernel != debug* ]] || { size=5G; memory+=' panic_on_warn=1'; }
+	[[ $kernel != @(debug|kcsan)* ]] || { size=5G; memory+=' panic_on_warn=1'; }
 	root=$(root_of "$kernel") version=$(version_of "$kernel")
 	[[ ${kernel%+*} != 6.12 ]] || vga=cirrus # the one that imports dma-bufs there
 	machine=("${qemu[@]}" -nodefaults -no-user-config -M q35 "${cpus[@]}" -m "$size" -vga "$vga")
