@@ -80,6 +80,7 @@ static inline void video_format(struct video *video, uint32_t width, uint32_t he
 	if (height)
 		format.fmt.pix.height = height;
 	format.fmt.pix.pixelformat = fourcc;
+	format.fmt.pix.bytesperline = 0; /* no wider than it has to be: nobody writes there */
 	if (ioctl(video->fd, VIDIOC_S_FMT, &format))
 		bail("VIDIOC_S_FMT: %s", strerror(errno));
 	video->size = format.fmt.pix.sizeimage;
