@@ -8,14 +8,20 @@
 #include "compat.h"
 #include "internal.h"
 
-static LIST_HEAD(zcbuf_buffers);
+static LIST_HEAD(zcbuf_buffers); /* by id */
 static DEFINE_MUTEX(zcbuf_buffers_lock); /* guards the list, outside of &zcbuf_buffer.lock */
 static struct dentry *zcbuf_debugfs_dir;
 
 void zcbuf_debugfs_add(struct zcbuf_buffer *buf)
 {
+	struct zcbuf_buffer *before;
+
 	mutex_lock(&zcbuf_buffers_lock);
-	list_add_tail(&buf->link, &zcbuf_buffers);
+	/* The last one, but for those that were allocated in the same instant. */
+	list_for_each_entry_reverse(before, &zcbuf_buffers, link)
+		if (before->id < buf->id)
+			break;
+	list_add(&buf->link, &before->link);
 	mutex_unlock(&zcbuf_buffers_lock);
 }
 
@@ -26,15 +32,32 @@ void zcbuf_debugfs_remove(struct zcbuf_buffer *buf)
 	mutex_unlock(&zcbuf_buffers_lock);
 }
 
+/* A position is an id, so that whoever goes between two reads takes none of the others along. */
 static void *zcbuf_buffers_start(struct seq_file *m, loff_t *pos)
 {
+	struct zcbuf_buffer *buf;
+
 	mutex_lock(&zcbuf_buffers_lock);
-	return seq_list_start_head(&zcbuf_buffers, *pos);
+	if (!*pos)
+		return SEQ_START_TOKEN;
+	list_for_each_entry(buf, &zcbuf_buffers, link)
+		if (buf->id >= *pos)
+			return buf;
+	return NULL;
 }
 
 static void *zcbuf_buffers_next(struct seq_file *m, void *v, loff_t *pos)
 {
-	return seq_list_next(v, &zcbuf_buffers, pos);
+	struct zcbuf_buffer *buf = v;
+
+	if (v == SEQ_START_TOKEN) {
+		*pos = 1;
+		return list_first_entry_or_null(&zcbuf_buffers, struct zcbuf_buffer, link);
+	}
+	*pos = buf->id + 1;
+	if (list_is_last(&buf->link, &zcbuf_buffers))
+		return NULL;
+	return list_next_entry(buf, link);
 }
 
 static void zcbuf_buffers_stop(struct seq_file *m, void *v)
@@ -44,13 +67,12 @@ static void zcbuf_buffers_stop(struct seq_file *m, void *v)
 
 static int zcbuf_buffers_show(struct seq_file *m, void *v)
 {
-	struct zcbuf_buffer *buf;
+	struct zcbuf_buffer *buf = v;
 
-	if (v == &zcbuf_buffers) {
+	if (v == SEQ_START_TOKEN) {
 		seq_puts(m, "id heap size alignment flags uid views mappings devices\n");
 		return 0;
 	}
-	buf = list_entry(v, struct zcbuf_buffer, link);
 	seq_printf(m, "%llu %s %zu %zu %#llx %u %d %d ", buf->id, buf->heap->name, buf->size,
 		   buf->alignment, buf->flags, zcbuf_user_uid(buf->user),
 		   atomic_read(&buf->views), atomic_read(&buf->mappings));
