@@ -347,8 +347,11 @@ static void each_fails(const struct heap *heap, const char *name,
 
 static void test(const struct heap *heap)
 {
+	bool maps = importable(heap);
+
 	for (size_t i = 0; i < sizeof(operations) / sizeof(*operations); i++)
-		each_fails(heap, operations[i].name, operations[i].run);
+		if (operations[i].run != op_map || maps)
+			each_fails(heap, operations[i].name, operations[i].run);
 }
 
 int main(void)
