@@ -399,7 +399,7 @@ end_vm() {
 # What a machine runs that was not told, as names for run-tests. The newest kernel runs everything; the others what may turn
 # out differently there. So the programs of user space run once with sanitizers, and those that take longest are not for all.
 programs_of() {
-	local once=('!san' '!valgrind' '!lib/api' '!lib/completion' '!lib/man' '!lib/symbols' '!charge-walk')
+	local once=('!san' '!valgrind' '!lib/abi' '!lib/api' '!lib/completion' '!lib/man' '!lib/symbols' '!charge-walk')
 	local long=('!carveout-memory' '!fragmented-memory' '!out-of-memory' '!memory-types' '!module-parameters')
 	case $1 in
 	7.3) ;;
